@@ -1,0 +1,49 @@
+"""What bad input gets: a sentence that names the argument, what was expected, and what came.
+
+Shapes, dtypes and devices cost nothing to look at and are always checked. Values are looked at only where that is free
+of waiting: on the CPU, outside `torch.compile`. Elsewhere the kernels themselves give such input a harmless, loud
+meaning, told in each op's docstring.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_tensor(name: str, value, shape: str, ndim: int, last: int | None = None, dtypes=FLOATS) -> None:
+    """`value` must be a tensor of `ndim` dimensions, the last of size `last`, of one of `dtypes`."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor {shape}; got {type(value).__name__}")
+    if value.dim() != ndim or (last is not None and value.shape[-1] != last):
+        raise ValueError(f"{name} must have shape {shape}; got {tuple(value.shape)}")
+    if value.dtype not in dtypes:
+        wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} must be of dtype {wanted}; got {str(value.dtype).removeprefix('torch.')}")
+
+
+def check_same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    if value.device != other.device:
+        raise ValueError(f"{name} must be on the device of {other_name}, {other.device}; got {value.device}")
+
+
+def check_same_length(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    if len(value) != len(other):
+        raise ValueError(f"{name} must have one entry per row of {other_name}, {len(other)}; got {len(value)}")
+
+
+def values_visible(value: Tensor) -> bool:
+    """Whether values can be looked at without a device-to-host copy or a break in a compiled graph."""
+    return value.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Every number must be finite. One sum tells, in the usual case: NaN and infinity survive addition."""
+    if not values_visible(value) or math.isfinite(value.detach().sum(dtype=torch.float64).item()):
+        return
+    bad = ~torch.isfinite(value.detach()).reshape(len(value), -1).all(dim=1)  # (len,)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise ValueError(f"{name} must be finite; row {row} is {value[row].tolist()}")

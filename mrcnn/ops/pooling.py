@@ -1,0 +1,132 @@
+"""RoIAlign: from boxes of any size to feature maps of one size (Mask R-CNN, section 3; He et al. 2017)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import backend, reference
+from .checks import check_finite, check_same_device, check_tensor, values_visible
+
+
+def roi_align(
+    features: Tensor,
+    rois: Tensor | Sequence[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Pool the features under each RoI to a grid of bins; each bin is the mean of bilinear samples, nothing is rounded.
+
+    Args:
+        features: (N, C, H, W) in any strides; float64, float32, float16 or bfloat16. channels_last is the fast path.
+        rois: (K, 5) rows of [image, x1, y1, x2, y2], or a list of N tensors (K_i, 4) of [x1, y1, x2, y2], in pixels of
+            the picture the features were made from. Any floating dtype: it is used in float32, or in float64 with
+            float64 features.
+        output_size: bins (ph, pw), or one number for both.
+        spatial_scale: cells of the feature map per pixel, 1/16 for a map of stride 16.
+        sampling_ratio: samples per bin along each axis; 0 or less takes about one per cell, ceil(RoI side / bins).
+        aligned: subtract half a pixel, so that a sample falls where its pixel's middle is. Without it RoIs smaller than
+            one cell are widened to one cell, as models trained before it was known (torchvision's among them) expect.
+
+    Returns:
+        (K, C, ph, pw), dtype and memory format those of `features`. Sums are kept in float32 at least. A RoI of no area
+        with aligned=True and sampling_ratio=-1 pools to zeros. Differentiable in `features`; `rois` are constants.
+
+    Raises:
+        ValueError, TypeError: wrong shape, dtype or device; on the CPU also an image index out of range or not whole,
+        and NaN or infinite boxes. Where looking would mean waiting (on CUDA, or inside torch.compile) such a RoI
+        pools to NaN instead, and gives no gradient.
+
+    Same signature and results as torchvision.ops.roi_align, up to the rounding of sums.
+    """
+    pooled = _pair(output_size)
+    rois = _as_one_tensor(rois, features)
+    _check(features, rois, pooled)
+    # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
+    rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()
+    if backend.current() == "reference":
+        return reference.roi_align(features, rois, pooled, spatial_scale, sampling_ratio, aligned)
+    return backend.compiled_ops().roi_align(features, rois, spatial_scale, *pooled, sampling_ratio, aligned)
+
+
+def _pair(output_size) -> tuple[int, int]:
+    pair = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"output_size must be one or two whole numbers of at least 1; got {output_size}")
+    return pair
+
+
+def _as_one_tensor(rois, features: Tensor) -> Tensor:
+    """A list of per-image boxes becomes rows with the image's index in front; a tensor stays as it is."""
+    if isinstance(rois, Tensor):
+        return rois
+    for i, boxes in enumerate(rois):
+        check_tensor(f"rois[{i}]", boxes, "(K, 4)", 2, last=4)
+    if len(rois) != len(features):
+        raise ValueError(f"rois must be (K, 5) or one (K, 4) tensor per image, {len(features)} of them; got {len(rois)}")
+    if not rois:
+        return features.new_zeros(0, 5)
+    images = [boxes.new_full((len(boxes), 1), i) for i, boxes in enumerate(rois)]
+    return torch.cat([torch.cat(images), torch.cat(list(rois))], dim=1)  # (K, 5)
+
+
+def _check(features: Tensor, rois: Tensor, pooled: tuple[int, int]) -> None:
+    check_tensor("features", features, "(N, C, H, W)", 4)
+    check_tensor("rois", rois, "(K, 5)", 2, last=5)
+    check_same_device("rois", rois, "features", features)
+    check_finite("rois", rois)
+    if values_visible(rois) and len(rois):
+        image = rois[:, 0]
+        bad = (image < 0) | (image >= len(features)) | (image != image.floor())
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise ValueError(
+                f"rois[:, 0] must be the index of an image, 0 to {len(features) - 1}; row {row} has {image[row].item()}"
+            )
+
+
+def _register(namespace: str) -> None:
+    """Tell PyTorch the shapes (for torch.compile) and the gradient of the compiled op."""
+
+    @torch.library.register_fake(f"{namespace}::roi_align")
+    def _(features, rois, spatial_scale, ph, pw, sampling_ratio, aligned):
+        format = torch.channels_last if _is_channels_last(features) else torch.contiguous_format
+        return torch.empty(
+            (rois.shape[0], features.shape[1], ph, pw),
+            dtype=features.dtype,
+            device=features.device,
+            memory_format=format,
+        )
+
+    @torch.library.register_fake(f"{namespace}::roi_align_backward")
+    def _(grad, rois, scale, ph, pw, batch, channels, height, width, sampling_ratio, aligned, channels_last):
+        format = torch.channels_last if channels_last else torch.contiguous_format
+        return torch.empty(
+            (batch, channels, height, width), dtype=grad.dtype, device=grad.device, memory_format=format
+        )
+
+    def setup_context(ctx, inputs, output):
+        features, rois, *ctx.settings = inputs  # spatial_scale, ph, pw, sampling_ratio, aligned
+        ctx.shape = features.shape
+        ctx.channels_last = _is_channels_last(features)
+        ctx.save_for_backward(rois)
+
+    def backward(ctx, grad):
+        (rois,) = ctx.saved_tensors
+        spatial_scale, ph, pw, sampling_ratio, aligned = ctx.settings
+        op = getattr(torch.ops, namespace).roi_align_backward
+        grad = op(grad, rois, spatial_scale, ph, pw, *ctx.shape, sampling_ratio, aligned, ctx.channels_last)
+        return grad, None, None, None, None, None, None
+
+    torch.library.register_autograd(f"{namespace}::roi_align", backward, setup_context=setup_context)
+
+
+def _is_channels_last(features: Tensor) -> bool:
+    """As csrc/checks.h has it: channels lie side by side, and the tensor is not plainly contiguous as well."""
+    return features.stride(1) == 1 and not features.is_contiguous()
+
+
+for _namespace in backend.namespaces():
+    _register(_namespace)

@@ -1,0 +1,116 @@
+"""Builds csrc/ into mrcnn/_native (CPU, and CUDA where there is a toolkit) and mrcnn/_emulated (the .cu files, on the CPU).
+
+MRCNN_CUDA=0 leaves CUDA out, MRCNN_CUDA=1 insists on it; TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+ARCHS = "7.5;8.0;8.6;9.0;10.0;12.0+PTX"  # Turing to Blackwell; PTX lets later GPUs compile it for themselves
+TARGET = "0x020b000000000000"  # the oldest PyTorch whose stable ABI serves: 2.11
+
+
+def toolkit_candidates():
+    """Folders that may be the root of a CUDA toolkit, likeliest first."""
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(variable):
+            yield Path(os.environ[variable])
+    if nvcc := shutil.which("nvcc"):
+        # nvcc may be a wrapper that lives elsewhere; asked for a dry run, the real one names its root as TOP.
+        dry_run = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True)
+        if top := re.search(r"^#\$ TOP=(.+)$", dry_run.stderr, re.MULTILINE):
+            yield Path(top[1])
+        yield Path(nvcc).resolve().parent.parent
+    yield Path("/usr/local/cuda")
+    yield from sorted(Path("/usr/local").glob("cuda-*"), reverse=True)
+    yield Path("/opt/cuda")
+
+
+def find_toolkit() -> tuple[Path, str] | None:
+    """The first candidate that holds nvcc and the runtime's headers, of torch's major version, and its version."""
+    for root in toolkit_candidates():
+        header = root / "include" / "cuda_runtime_api.h"
+        if not header.exists() or not (root / "bin" / "nvcc").exists():
+            continue
+        number = int(re.search(r"#define\s+CUDART_VERSION\s+(\d+)", header.read_text())[1])  # 13020 is 13.2
+        if str(number // 1000) == torch.version.cuda.split(".")[0]:
+            return root.resolve(), f"{number // 1000}.{number % 1000 // 10}"
+    return None
+
+
+def decide_cuda() -> tuple[Path | None, str | None, str]:
+    """The toolkit to build with and its version, or None; and why."""
+    wish = os.environ.get("MRCNN_CUDA", "")
+    if wish not in ("", "0", "1"):
+        raise SystemExit(f"MRCNN_CUDA must be 0 or 1; got {wish!r}")
+    if wish == "0":
+        return None, None, "MRCNN_CUDA=0"
+    if torch.version.cuda is None:
+        reason, found = f"torch {torch.__version__} was built without CUDA", None
+    else:
+        found = find_toolkit()
+        reason = f"no CUDA {torch.version.cuda.split('.')[0]}.x toolkit, as torch {torch.__version__} needs, was found"
+    if found:
+        return *found, f"toolkit {found[1]} at {found[0]}, torch's CUDA is {torch.version.cuda}"
+    if wish == "1":
+        raise SystemExit(f"MRCNN_CUDA=1, but {reason}")
+    return None, None, reason
+
+
+def sources(*patterns: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "csrc").glob(pattern))
+
+
+def native_extension(with_cuda: bool, depends: list[str]):
+    """CPU kernels, and the CUDA ones: torch.ops.mrcnn."""
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
+    # -ffp-contract=off: a multiply and an add stay two roundings, so results are the same on every processor.
+    cxx = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", f"-DTORCH_TARGET_VERSION={TARGET}"]
+    nvcc = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TARGET}", "-DUSE_CUDA", "-lineinfo"]
+    patterns = ["*.cpp", "*/*.cpp"] + ["*/*.cu"] * with_cuda
+    files = [file for file in sources(*patterns) if not file.startswith("csrc/cuda_on_cpu")]
+    return (CUDAExtension if with_cuda else CppExtension)(
+        "mrcnn._native",
+        files,
+        include_dirs=[str(ROOT / "csrc")],
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc} if with_cuda else {"cxx": cxx},
+        depends=depends,
+        py_limited_api=True,
+    )
+
+
+def extensions() -> list:
+    root, version, reason = decide_cuda()
+    if root:  # both are read when torch.utils.cpp_extension is imported
+        os.environ["CUDA_HOME"] = str(root)
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHS)
+    archs = os.environ["TORCH_CUDA_ARCH_LIST"] if root else None
+    print(f"mrcnn: building the CPU ops {'and CUDA ops for ' + archs if root else 'only'} ({reason})")
+    record = {"torch": torch.__version__, "cuda_toolkit": version, "cuda_archs": archs, "reason": reason}
+    # Part of what everything depends on: the libraries are built again when it changes.
+    path, text = ROOT / "mrcnn" / "_build.json", json.dumps(record, indent=1)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    depends = [*sources("*.h", "*/*.h", "*/*.cuh"), "mrcnn/_build.json", "setup.py"]
+    return [native_extension(root is not None, depends)]
+
+
+if __name__ == "__main__":
+    modules = extensions()
+    from torch.utils.cpp_extension import BuildExtension
+
+    setup(
+        ext_modules=modules,
+        cmdclass={"build_ext": BuildExtension},
+        package_data={"mrcnn": ["_build.json"]},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    )
