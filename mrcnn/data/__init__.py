@@ -1,0 +1,14 @@
+"""Data sets: the playground (made on the spot) and COCO-format files, with the same records."""
+
+import torch
+
+from .playground import Playground
+from .write import write_coco
+
+__all__ = ["Playground", "collate", "write_coco"]
+
+
+def collate(batch: list[tuple[torch.Tensor, dict]]) -> tuple[list[torch.Tensor], list[dict]]:
+    """Records [(image, target), ...] to (images, targets): pictures of differing sizes are not stacked."""
+    images, targets = zip(*batch, strict=True)
+    return list(images), list(targets)

@@ -1,0 +1,213 @@
+"""The playground: scenes drawn from a seed, with boxes, masks and joints known exactly; no download.
+
+A scene is made in this order: choose the things, draw each on a layer of its own, decide from front to back which stay
+(one that is nearly covered is left out of the picture, not only of the record), paint the backdrop and what is left,
+then do to it what a camera does. The masks are cut from the same map of owners that the painting follows.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from .drawing import Layer, Light, noise, random_colour, random_light
+from .people import KEYPOINT_FLIP, KEYPOINT_NAMES, SKELETON, draw_person, person_palette
+from .things import DRAW, RADIUS, backdrop, draw_coin
+from .write import coco_json
+
+CATEGORIES = ["background", "person", "ball", "box", "triangle", "star", "ring"]
+PERSON, BALL = 1, 2
+COIN_TABLES = 0.12  # the share of scenes with many discs on a table
+MIN_PIXELS, MIN_SHARE = 40, 0.35  # what must be in sight of a thing: pixels (of 128 × 128), and part of what is drawn
+
+
+class Thing(NamedTuple):
+    """A thing on its layer. palette (P, 3) are its parts' colours; joints and sight are None but for people."""
+
+    label: int
+    layer: Layer
+    palette: np.ndarray
+    joints: np.ndarray | None = None
+    sight: np.ndarray | None = None
+
+
+def place(rng: np.random.Generator, size: int, taken: list[tuple[float, float]], margin: float) -> tuple[float, float]:
+    """A centre for a thing: of two random places the one further from the things that are there."""
+    spots = (margin + (1 - 2 * margin) * rng.random((2, 2))) * size
+    if not taken:
+        return tuple(spots[0])
+    gaps = np.hypot(*(spots[:, None] - np.array(taken)).transpose(2, 0, 1)).min(1)
+    return tuple(spots[gaps.argmax()])
+
+
+def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool, behind: list) -> list[Thing]:
+    """One to six things, the first the furthest back; their colours unlike the backdrop's and each other's."""
+    things, taken, colours = [], [], list(behind)
+    for _ in range(1 + int(rng.random() * 6)):
+        if rng.random() < 0.4:
+            height = (32 + 72 * rng.random() ** 1.3) * size / 128
+            x, y = place(rng, size, taken, 0.12)
+            palette = person_palette(rng, grey, colours)
+            layer, joints, sight = draw_person(rng, size, height, x, y, light)
+            things.append(Thing(PERSON, layer, palette, joints, sight))
+            colours.append(palette[2])
+        else:
+            label = 2 + int(rng.random() * 5)
+            low, high = RADIUS[label]
+            radius = (low + (high - low) * rng.random()) * size / 128
+            x, y = place(rng, size, taken, 0.06)
+            draw = draw_coin if label == BALL and rng.random() < 0.25 else DRAW[label]
+            colour = random_colour(rng, grey, colours)
+            things.append(Thing(label, draw(rng, size, radius, x, y, light), colour[None]))
+            colours.append(colour)
+        taken.append((x, y))
+    return things
+
+
+def coin_table(rng: np.random.Generator, size: int, light: Light, grey: bool, behind: list) -> list[Thing]:
+    """Up to 24 discs of about one size in a loose grid, with gaps, unlike the table in brightness."""
+    u = rng.random(6)
+    radius = size * (0.055 + 0.045 * u[0])
+    pitch = radius * (2.3 + 1.0 * u[1])
+    side = int(size / pitch)
+    metal = random_colour(rng, grey or u[2] < 0.7, behind)
+    draw = draw_coin if u[3] < 0.75 else DRAW[BALL]
+    spots = [(i, j) for i in range(side) for j in range(side) if rng.random() < 0.92][:24]
+    start = (size - pitch * (side - 1)) / 2
+    things = []
+    for i, j in spots:
+        dx, dy, grow, tone = (rng.random(4) - 0.5).tolist()
+        r = radius * (1 + 0.5 * grow * u[4])
+        x, y = start + pitch * j + dx * radius * 0.5, start + pitch * i + dy * radius * 0.5
+        palette = (metal * (1 + 0.5 * tone * u[5]))[None]
+        things.append(Thing(BALL, draw(rng, size, r, x, y, light), palette))
+    return things
+
+
+def settle(things: list[Thing], size: int) -> tuple[list[Thing], np.ndarray]:
+    """Who stays, and the map of owners (size, size): the index of the thing seen at each pixel, -1 for the backdrop.
+
+    From front to back: a thing with too little left in sight is dropped, and so does not cover what is behind it.
+    """
+    least = MIN_PIXELS * (size / 128) ** 2
+    free = np.ones((size, size), dtype=bool)
+    kept: list[tuple[Thing, np.ndarray]] = []
+    for thing in reversed(things):
+        drawn = thing.layer.part >= 0
+        seen = drawn & free[thing.layer.window]
+        if seen.sum() >= max(least, MIN_SHARE * drawn.sum()):
+            free[thing.layer.window] &= ~drawn
+            kept.append((thing, seen))
+    kept.reverse()
+    owner = np.full((size, size), -1, dtype=np.int8)
+    for k, (thing, seen) in enumerate(kept):
+        owner[thing.layer.window][seen] = k
+    return [thing for thing, _ in kept], owner
+
+
+def camera(rng: np.random.Generator, picture: np.ndarray, grey: bool) -> np.ndarray:
+    """What a camera does: contrast, exposure, a little blur, grain. (H, W, 3) float32 to uint8."""
+    u = rng.random(5)
+    contrast, exposure = 0.7 + 0.4 * u[0], 0.15 * (u[1] - 0.5)
+    picture = (picture - 0.5) * (255 * contrast) + 255 * (0.5 + exposure)
+    height, width, _ = picture.shape
+    strength = 255 * (0.005 + 0.035 * u[2] * u[2])
+    picture += strength * noise(rng, "grain", height, width)[:, :, None]
+    if not grey:  # a part of the grain has a colour
+        for channel in range(3):
+            picture[:, :, channel] += 0.5 * strength * noise(rng, "grain", height, width)
+    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    if u[3] < 0.7:
+        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(0.3 + 0.5 * float(u[4]))))
+    return picture
+
+
+def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list[Thing], np.ndarray]:
+    """Scene number `index` of `seed`: the picture (size, size, 3) uint8, its things, and the map of their owners."""
+    rng = np.random.default_rng([seed, index])
+    things: list[Thing] = []
+    while not things:  # everything may have landed outside the picture
+        u = rng.random(4)
+        table = u[0] < COIN_TABLES
+        grey = u[1] < (0.7 if table else 0.25)
+        light = random_light(rng)
+        first = random_colour(rng, grey, [])
+        second = first + (0.15 + 0.35 * u[2]) * (random_colour(rng, grey, [first]) - first)
+        if u[3] < 0.3:  # a dark or a bright room
+            first, second = (first * 0.4, second * 0.4) if u[3] < 0.2 else (0.6 + first * 0.4, 0.6 + second * 0.4)
+        choose = coin_table if table else choose_things
+        things, owner = settle(choose(rng, size, light, grey, [first, second]), size)
+    picture = backdrop(rng, size, (first, second))
+    for k, thing in enumerate(things):
+        layer = thing.layer
+        colours = layer.colours(thing.palette)
+        colours *= 1 + 0.06 * noise(rng, "gravel", layer.height, layer.width)[:, :, None]
+        np.copyto(picture[layer.window], colours, where=(owner[layer.window] == k)[:, :, None])
+    return camera(rng, picture, grey), things, owner
+
+
+def record_joints(thing: Thing, index: int, owner: np.ndarray) -> np.ndarray:
+    """Joints (17, 3) as COCO has them: v = 2 in sight, 1 hidden, 0 (and 0, 0) outside the picture."""
+    joints = np.zeros((len(KEYPOINT_NAMES), 3), dtype=np.float32)
+    if thing.joints is None:
+        return joints
+    size = len(owner)
+    for row, (x, y), sight in zip(joints, np.round(thing.joints, 2).tolist(), thing.sight, strict=True):
+        if 0 <= x < size and 0 <= y < size:
+            row[:] = x, y, 2 if sight and owner[int(y), int(x)] == index else 1
+    return joints
+
+
+def tight_boxes(masks: np.ndarray) -> np.ndarray:
+    """Boxes (K, 4) around masks (K, H, W), none of them empty; x2, y2 are one past the last pixel."""
+    boxes = np.empty((len(masks), 4), dtype=np.float32)
+    for axis, line in ((0, masks.any(1)), (1, masks.any(2))):  # columns (K, W), rows (K, H)
+        boxes[:, axis] = line.argmax(1)
+        boxes[:, axis + 2] = line.shape[1] - line[:, ::-1].argmax(1)
+    return boxes
+
+
+class Playground(torch.utils.data.Dataset):
+    """`num_images` scenes of size × size pixels, each made afresh, always the same, from (seed, its index).
+
+    `playground[i]` is (image uint8 (3, size, size), target), the target a dict of boxes float32 (K, 4), labels int64
+    (K,), masks uint8 (K, size, size), keypoints float32 (K, 17, 3), area float32 (K,) in pixels of the mask,
+    iscrowd int64 (K,), image_id int.
+    """
+
+    def __init__(self, num_images: int, seed: int = 0, size: int = 128):
+        if num_images < 0 or seed < 0:
+            raise ValueError(f"num_images and seed must not be negative; got {num_images} and {seed}")
+        if size < 32:
+            raise ValueError(f"size must be at least 32 pixels; got {size}")
+        self.num_images, self.seed, self.size = num_images, seed, size
+        self.categories = list(CATEGORIES)
+        self.category_ids = list(range(len(CATEGORIES)))
+        self.keypoint_names = list(KEYPOINT_NAMES)
+        self.keypoint_flip = list(KEYPOINT_FLIP)
+        self.skeleton = list(SKELETON)
+        self.keypoint_labels = {PERSON}
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, dict]:
+        if not 0 <= index < self.num_images:
+            raise IndexError(f"scene {index} of a playground of {self.num_images}")
+        picture, things, owner = make_scene(self.seed, index, self.size)
+        masks = owner == np.arange(len(things), dtype=np.int8)[:, None, None]
+        target = {
+            "boxes": torch.from_numpy(tight_boxes(masks)),
+            "labels": torch.tensor([thing.label for thing in things]),
+            "masks": torch.from_numpy(masks.view(np.uint8)),
+            "keypoints": torch.from_numpy(np.stack([record_joints(t, k, owner) for k, t in enumerate(things)])),
+            "area": torch.from_numpy(masks.sum((1, 2)).astype(np.float32)),
+            "iscrowd": torch.zeros(len(things), dtype=torch.int64),
+            "image_id": index,
+        }
+        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))), target
+
+    def coco(self) -> dict:
+        """The ground truth as COCO's JSON has it, for pycocotools. Makes every scene once."""
+        return coco_json(self)
