@@ -48,11 +48,13 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
     yaw = math.radians((0, 0, 180, 60, -60)[int(next(u) * 5)] + spread(40))
     lean = math.radians(90 * (1 if next(u) < 0.5 else -1) + spread(20) if next(u) < 0.04 else spread(22))
     stride, crouch, swing = spread(35), (next(u) * 70 if next(u) < 0.2 else 0), spread(40)
+    legs_lean = lean if abs(lean) > 1 else 0.4 * lean  # who stands bends at the hips, who lies does not
     front = 1 if math.sin(yaw) >= 0 else -1  # where a profile looks: knees bend towards it, elbows too
     profile = abs(math.sin(yaw))
 
     joints = np.zeros((17, 2))
-    up = lambda a: np.array([math.sin(a), -math.cos(a)])  # a: degrees of tilt to the right, in radians  # noqa: E731
+    up = lambda a: np.array([math.sin(a), -math.cos(a)])  # tilted by a to the right  # noqa: E731
+    hang = lambda a, tilt: np.array([math.sin(a - tilt), math.cos(a - tilt)])  # swung by a to the right  # noqa: E731
     spine, across = up(lean), np.array([math.cos(lean), math.sin(lean)])
     neck = np.array([x, y]) + TORSO * height * spine
     head = neck + NECK * height * up(lean + math.radians(spread(20)))
@@ -66,13 +68,13 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
         bend = next(u) * 110 if next(u) < 0.7 else 5
         upper = math.radians(raise_arm * outward * (1 - 0.6 * profile) + sign * swing * profile)
         lower = upper + math.radians(bend * (front if profile > 0.7 else outward * (1 if raise_arm > 40 else -0.6)))
-        joints[ELBOW + side] = joints[SHOULDER + side] - UPPER_ARM * height * up(lean + upper)
-        joints[WRIST + side] = joints[ELBOW + side] - FOREARM * height * up(lean + lower)
+        joints[ELBOW + side] = joints[SHOULDER + side] + UPPER_ARM * height * hang(upper, lean)
+        joints[WRIST + side] = joints[ELBOW + side] + FOREARM * height * hang(lower, lean)
         open_leg = 6 + abs(stride) * 0.5
-        thigh = math.radians(open_leg * outward * (1 - profile) + sign * stride * profile - crouch * front * profile)
-        shin = thigh + math.radians((crouch + 12 + abs(stride) * 0.4) * front * profile + spread(8))
-        joints[KNEE + side] = joints[HIP + side] - THIGH * height * up(lean * 0.5 - thigh * -1)
-        joints[ANKLE + side] = joints[KNEE + side] - SHIN * height * up(lean * 0.5 + shin)
+        thigh = math.radians(open_leg * outward * (1 - profile) + sign * stride * profile + crouch * front * profile)
+        shin = thigh - math.radians((crouch + 12 + abs(stride) * 0.4) * front * profile + spread(8))
+        joints[KNEE + side] = joints[HIP + side] + THIGH * height * hang(thigh, legs_lean)
+        joints[ANKLE + side] = joints[KNEE + side] + SHIN * height * hang(shin, legs_lean)
     face_yaw = yaw + math.radians(spread(30))
     r = HEAD * height
     down = -up(lean)
