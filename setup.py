@@ -1,4 +1,4 @@
-"""Builds csrc/ into mrcnn/_native (CPU, and CUDA where there is a toolkit) and mrcnn/_emulated (the .cu files, on the CPU).
+"""Builds csrc/ into mrcnn/_native (CPU, and CUDA where there is a toolkit) and mrcnn/_emulated (CUDA run on the CPU).
 
 MRCNN_CUDA=0 leaves CUDA out, MRCNN_CUDA=1 insists on it; TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
 """
@@ -69,20 +69,48 @@ def sources(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "csrc").glob(pattern))
 
 
+# -ffp-contract=off: a multiply and an add stay two roundings, so results are the same on every processor.
+CXX_FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-Wall",
+    f"-DTORCH_TARGET_VERSION={TARGET}",
+]
+NVCC_FLAGS = ["-O3", "-std=c++17", "-lineinfo", f"-DTORCH_TARGET_VERSION={TARGET}", "-DUSE_CUDA"]
+
+
 def native_extension(with_cuda: bool, depends: list[str]):
     """CPU kernels, and the CUDA ones: torch.ops.mrcnn."""
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
-    # -ffp-contract=off: a multiply and an add stay two roundings, so results are the same on every processor.
-    cxx = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", f"-DTORCH_TARGET_VERSION={TARGET}"]
-    nvcc = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TARGET}", "-DUSE_CUDA", "-lineinfo"]
     patterns = ["*.cpp", "*/*.cpp"] + ["*/*.cu"] * with_cuda
     files = [file for file in sources(*patterns) if not file.startswith("csrc/cuda_on_cpu")]
     return (CUDAExtension if with_cuda else CppExtension)(
         "mrcnn._native",
         files,
         include_dirs=[str(ROOT / "csrc")],
-        extra_compile_args={"cxx": cxx, "nvcc": nvcc} if with_cuda else {"cxx": cxx},
+        extra_compile_args={"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS} if with_cuda else {"cxx": CXX_FLAGS},
+        depends=depends,
+        py_limited_api=True,
+    )
+
+
+def emulated_extension(depends: list[str]):
+    """The CUDA kernels as ordinary C++, answering for CPU tensors: torch.ops.mrcnn_emulated.
+
+    csrc/cuda_on_cpu/*.cpp include the .cu files and library.cpp, so that each is compiled once more, by the host
+    compiler, into an object of its own.
+    """
+    from torch.utils.cpp_extension import CppExtension
+
+    flags = ["-DMRCNN_LIBRARY=mrcnn_emulated", "-DMRCNN_CUDA_KEY=CPU", "-DMRCNN_CUDA_ON_CPU"]
+    return CppExtension(
+        "mrcnn._emulated",
+        sources("cuda_on_cpu/*.cpp"),
+        include_dirs=[str(ROOT / "csrc")],
+        extra_compile_args={"cxx": CXX_FLAGS + flags},
         depends=depends,
         py_limited_api=True,
     )
@@ -100,8 +128,8 @@ def extensions() -> list:
     path, text = ROOT / "mrcnn" / "_build.json", json.dumps(record, indent=1)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
-    depends = [*sources("*.h", "*/*.h", "*/*.cuh"), "mrcnn/_build.json", "setup.py"]
-    return [native_extension(root is not None, depends)]
+    depends = [*sources("*.h", "*/*.h", "*/*.cuh", "*/*.cu"), "mrcnn/_build.json", "setup.py"]
+    return [native_extension(root is not None, depends), emulated_extension(depends)]
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ _LIBRARIES = {"native": "_native", "emulated": "_emulated"}  # file names in mrc
 _NAMESPACES = {"native": "mrcnn", "emulated": "mrcnn_emulated"}  # torch.ops.<namespace>
 
 
-def _load(library: str) -> str | None:
-    """Load one compiled library, which registers its ops; returns what went wrong, or None."""
+def _load(backend: str) -> str | None:
+    """Load a backend's library, which registers its ops; returns what went wrong, or None."""
+    library = _LIBRARIES[backend]
     files = sorted(_PACKAGE.glob(f"{library}.*so")) + sorted(_PACKAGE.glob(f"{library}.*pyd"))
     if not files:
         return f"{_PACKAGE / library}.abi3.so is not there"
@@ -26,10 +27,16 @@ def _load(library: str) -> str | None:
         torch.ops.load_library(files[0])
     except OSError as error:
         return f"{files[0]} cannot be loaded: {error}"
-    return None
+    return None if has_kernels(backend, "CPU") else f"{files[0]} has no kernels in it"
 
 
-_problems = {backend: _load(library) for backend, library in _LIBRARIES.items()}
+def has_kernels(backend: str, device: str) -> bool:
+    """Whether the compiled ops of a backend run on "CPU" or "CUDA" tensors."""
+    op = f"{_NAMESPACES[backend]}::nms"
+    return torch._C._dispatch_has_kernel(op) and torch._C._dispatch_has_kernel_for_dispatch_key(op, device)
+
+
+_problems = {backend: _load(backend) for backend in _LIBRARIES}
 
 
 def available(backend: str) -> bool:
@@ -97,7 +104,7 @@ def built() -> dict:
     """
     record = _PACKAGE / "_build.json"
     loaded = {backend: available(backend) for backend in _LIBRARIES}
-    cuda = loaded["native"] and torch._C._dispatch_has_kernel_for_dispatch_key("mrcnn::nms", "CUDA")
+    cuda = loaded["native"] and has_kernels("native", "CUDA")
     problems = {backend: problem for backend, problem in _problems.items() if problem}
     build = json.loads(record.read_text()) if record.exists() else {}
     return {**build, **loaded, "cuda": cuda, "problems": problems}

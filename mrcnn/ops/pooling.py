@@ -65,7 +65,9 @@ def _as_one_tensor(rois, features: Tensor) -> Tensor:
     for i, boxes in enumerate(rois):
         check_tensor(f"rois[{i}]", boxes, "(K, 4)", 2, last=4)
     if len(rois) != len(features):
-        raise ValueError(f"rois must be (K, 5) or one (K, 4) tensor per image, {len(features)} of them; got {len(rois)}")
+        raise ValueError(
+            f"rois must be (K, 5) or one (K, 4) tensor for each of {len(features)} images; got {len(rois)}"
+        )
     if not rois:
         return features.new_zeros(0, 5)
     images = [boxes.new_full((len(boxes), 1), i) for i, boxes in enumerate(rois)]
@@ -103,9 +105,7 @@ def _register(namespace: str) -> None:
     @torch.library.register_fake(f"{namespace}::roi_align_backward")
     def _(grad, rois, scale, ph, pw, batch, channels, height, width, sampling_ratio, aligned, channels_last):
         format = torch.channels_last if channels_last else torch.contiguous_format
-        return torch.empty(
-            (batch, channels, height, width), dtype=grad.dtype, device=grad.device, memory_format=format
-        )
+        return torch.empty((batch, channels, height, width), dtype=grad.dtype, device=grad.device, memory_format=format)
 
     def setup_context(ctx, inputs, output):
         features, rois, *ctx.settings = inputs  # spatial_scale, ph, pw, sampling_ratio, aligned

@@ -21,8 +21,8 @@ def _samples(start: Tensor, length: Tensor, bins: int, size: int, grid: Tensor) 
     is not `inside` and counts as zero; one nearer than that reads the border cell.
     """
     bin_size = length / bins
-    bin_index = torch.arange(bins, device=start.device)[:, None]  # (bins, 1)
-    offset = (torch.arange(int(grid), device=start.device) + 0.5)[None, :]  # (1, grid): middles of the sub-bins
+    bin_index = torch.arange(bins).to(start)[:, None]  # (bins, 1)
+    offset = torch.arange(int(grid)).to(start)[None, :] + 0.5  # (1, grid): middles of the sub-bins
     at = start + bin_index * bin_size + offset * bin_size / grid  # (bins, grid)
     inside = (at >= -1) & (at <= size)
     at = at.clamp(0, size - 1)

@@ -20,8 +20,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         (torchvision's order of ties differs between CPU and CUDA). Boxes without area overlap nothing.
 
     Raises:
-        ValueError, TypeError: wrong shape, dtype or device; on the CPU also NaN or infinite boxes and scores that are
-        NaN. On CUDA, where looking would mean waiting, a NaN box overlaps nothing and a NaN score counts as the highest.
+        ValueError, TypeError: wrong shape, dtype or device; on the CPU also NaN or infinite boxes or scores. On CUDA,
+        where looking would mean waiting, a NaN box overlaps nothing and a NaN score counts as the highest.
     """
     return _nms(boxes, scores, iou_threshold, None)
 
