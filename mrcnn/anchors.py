@@ -1,0 +1,58 @@
+"""Anchors: the fixed boxes, at every cell of every pyramid level, that the region proposal network starts from."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """Which anchors stand at a cell of each pyramid level.
+
+    sizes: per level, the square roots of the anchors' areas, in pixels of the network's input. One size per level
+        (Feature Pyramid Networks, section 4.1): the pyramid supplies the scales.
+    ratios: height / width.
+    """
+
+    sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    @property
+    def per_cell(self) -> int:
+        return len(self.sizes[0]) * len(self.ratios)
+
+
+def cell_anchors(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> Tensor:
+    """The anchors of one cell, centred on (0, 0): (len(ratios) × len(sizes), 4), ratios varying slowest.
+
+    Corners are rounded to whole pixels (half to even), as in the published models.
+    """
+    size = torch.tensor(sizes, dtype=torch.float32)
+    root = torch.tensor(ratios, dtype=torch.float32).sqrt()
+    heights = (root[:, None] * size[None, :]).flatten()
+    widths = ((1 / root)[:, None] * size[None, :]).flatten()
+    return (torch.stack((-widths, -heights, widths, heights), dim=1) / 2).round()
+
+
+def make_anchors(
+    settings: AnchorSettings, padded_size: tuple[int, int], feature_sizes: list[tuple[int, int]]
+) -> list[Tensor]:
+    """The anchors of every level for a padded batch.
+
+    padded_size: (height, width) of the network's input. feature_sizes: (height, width) of each level.
+    Returns, per level, boxes (H × W × per_cell, 4) in pixels of the network's input, row by row, the anchors of a cell
+    together. A cell's anchors are centred on its top left corner, column × stride: there is no half-stride offset.
+    """
+    if len(settings.sizes) != len(feature_sizes):
+        raise ValueError(
+            f"settings.sizes has sizes for {len(settings.sizes)} levels, the backbone gives {len(feature_sizes)}"
+        )
+    levels = []
+    for sizes, (height, width) in zip(settings.sizes, feature_sizes, strict=True):
+        ys = torch.arange(height, dtype=torch.float32) * (padded_size[0] // height)
+        xs = torch.arange(width, dtype=torch.float32) * (padded_size[1] // width)
+        corner = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).view(-1, 1, 2)  # (H·W, 1, 2)
+        cell = cell_anchors(sizes, settings.ratios)  # (A, 4)
+        levels.append((corner.repeat(1, 1, 2) + cell).view(-1, 4))  # (H·W·A, 4)
+    return levels

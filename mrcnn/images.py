@@ -1,0 +1,137 @@
+"""From pictures of any size to one padded batch; and boxes, masks and joints back to each picture as it was."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrcnn import boxes as box_maths
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How pictures are brought to the network's scale.
+
+    min_size: lengths of the short side, in pixels; training draws one at random, evaluation takes the last.
+    max_size: no long side is made longer than this (Feature Pyramid Networks, section 5: 800 and 1333).
+    mean, std: of ImageNet's RGB channels in [0, 1].
+    divisor: the padded height and width are multiples of it: the coarsest stride, so that every level fits.
+    """
+
+    min_size: tuple[int, ...] = (800,)
+    max_size: int = 1333
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    divisor: int = 32
+
+
+@dataclass
+class ImageBatch:
+    """pixels: (N, 3, H, W), channels_last, zero-padded right and below. sizes: (height, width) of each picture in it.
+    original_sizes: the same before resizing."""
+
+    pixels: Tensor
+    sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+
+
+def resized_size(size: tuple[int, int], short_side: int, max_size: int) -> tuple[int, int]:
+    """(height, width) after scaling the short side to `short_side`, or less: no side is made longer than `max_size`."""
+    factor = min(short_side / min(size), max_size / max(size))
+    return max(1, math.floor(size[0] * factor)), max(1, math.floor(size[1] * factor))
+
+
+def prepare_image(image: Tensor, size: tuple[int, int], settings: ImageSettings) -> Tensor:
+    """A picture (3, h, w), uint8 or float in [0, 1], normalised and resized bilinearly to `size`: (3, *size)."""
+    if image.dtype == torch.uint8:
+        image = image.to(torch.get_default_dtype()) / 255
+    mean = image.new_tensor(settings.mean)[:, None, None]
+    std = image.new_tensor(settings.std)[:, None, None]
+    image = (image - mean) / std
+    if tuple(image.shape[1:]) == size:  # resizing to its own size is the identity
+        return image
+    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def prepare_target(target: dict[str, Tensor], old: tuple[int, int], new: tuple[int, int]) -> dict[str, Tensor]:
+    """A copy of the target, its boxes, masks (nearest pixel) and keypoints in the pixels of the resized picture."""
+    target = dict(target)
+    if old == new:
+        return target
+    target["boxes"] = box_maths.scale(target["boxes"], old, new)
+    if "masks" in target:
+        masks = target["masks"].to(torch.uint8)[:, None]  # (K, 1, H, W)
+        target["masks"] = F.interpolate(masks, size=new)[:, 0]
+    if "keypoints" in target:
+        target["keypoints"] = scale_keypoints(target["keypoints"], old, new)
+    return target
+
+
+def prepare(
+    images: list[Tensor], targets: list[dict[str, Tensor]] | None, settings: ImageSettings, training: bool
+) -> tuple[ImageBatch, list[dict[str, Tensor]] | None]:
+    """Normalises, resizes and pads a list of pictures (3, h, w) into one batch; targets follow their pictures."""
+    original_sizes = [(image.shape[1], image.shape[2]) for image in images]
+    sizes = []
+    for size in original_sizes:
+        choice = int(torch.randint(len(settings.min_size), ())) if training else -1
+        sizes.append(resized_size(size, settings.min_size[choice], settings.max_size))
+    height, width = (
+        math.ceil(max(size[axis] for size in sizes) / settings.divisor) * settings.divisor for axis in (0, 1)
+    )
+    prepared = [prepare_image(image, size, settings) for image, size in zip(images, sizes, strict=True)]
+    pixels = torch.zeros((len(images), 3, height, width), dtype=prepared[0].dtype, device=prepared[0].device).to(
+        memory_format=torch.channels_last
+    )
+    for row, image in zip(pixels, prepared, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    if targets is not None:
+        targets = [prepare_target(*each) for each in zip(targets, original_sizes, sizes, strict=True)]
+    return ImageBatch(pixels, sizes, original_sizes), targets
+
+
+def scale_keypoints(keypoints: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
+    """Keypoints (K, J, 3) [x, y, v] moved from a picture of `from_size` (height, width) to one of `to_size`."""
+    corners = keypoints[..., :2].reshape(-1, 2).repeat(1, 2)  # a point is a box without size
+    moved = box_maths.scale(corners, from_size, to_size)[:, :2].view_as(keypoints[..., :2])
+    return torch.cat((moved, keypoints[..., 2:]), dim=-1)
+
+
+def restore(result: dict[str, Tensor], size: tuple[int, int], original_size: tuple[int, int]) -> dict[str, Tensor]:
+    """A picture's result in the pixels of the picture as it was given: boxes and joints rescaled, masks pasted."""
+    result = dict(result)
+    result["boxes"] = box_maths.scale(result["boxes"], size, original_size)
+    if "masks" in result:
+        result["masks"] = paste_masks(result["masks"], result["boxes"], original_size)
+    if "keypoints" in result:
+        result["keypoints"] = scale_keypoints(result["keypoints"], size, original_size)
+    return result
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pastes mask probabilities (K, 1, M, M) into pictures of `size` (height, width): float (K, 1, height, width).
+
+    Each mask gets a rim of one zero cell, its box grows with it, and the grown box is cut to whole pixels, first and
+    last included: so a mask can fade out beyond the box it was predicted in.
+    """
+    height, width = size
+    pasted = masks.new_zeros((len(masks), 1, height, width))
+    grown = grow_boxes(boxes, (masks.shape[-1] + 2) / masks.shape[-1]).to(torch.int64).tolist()
+    rimmed = F.pad(masks, (1, 1, 1, 1))  # (K, 1, M + 2, M + 2)
+    for canvas, mask, (x1, y1, x2, y2) in zip(pasted, rimmed, grown, strict=True):
+        w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+        mask = F.interpolate(mask[None], size=(h, w), mode="bilinear", align_corners=False)[0]
+        left, top = max(x1, 0), max(y1, 0)
+        right, bottom = min(x1 + w, width), min(y1 + h, height)
+        if right > left and bottom > top:
+            canvas[:, top:bottom, left:right] = mask[:, top - y1 : bottom - y1, left - x1 : right - x1]
+    return pasted
+
+
+def grow_boxes(boxes: Tensor, factor: float) -> Tensor:
+    """Boxes (K, 4) made larger by `factor` about their centres."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) * 0.5
+    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
+    return torch.cat((centre - half, centre + half), dim=1)

@@ -1,0 +1,143 @@
+"""Mask R-CNN, whole: normalise → backbone → proposals → box → mask → keypoint.
+
+Read `forward` first. Every step is one file of this package, in this order: images, backbone, anchors and boxes, rpn,
+roi_heads. Boxes, masks and joints come from one model in one forward pass (Mask R-CNN, He et al., 2017); the mask
+head, the keypoint head or both can be left out.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+from torch import Tensor, nn
+
+from mrcnn import images as image_maths
+from mrcnn.anchors import AnchorSettings
+from mrcnn.backbone import Backbone, BasicBlock, FrozenBatchNorm2d, ResNet, resnet_fpn
+from mrcnn.checks import check_images, check_targets
+from mrcnn.images import ImageSettings
+from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings, RoIHeads
+from mrcnn.rpn import RegionProposalNetwork, RPNSettings
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """body: "resnet50", "resnet101" or "playground". frozen_norm: batch norm with constant statistics, for a body that
+    was pretrained; one that starts from scratch needs trainable ones. head_norm: batch norm after the convolutions of
+    the pyramid and the heads as well. eps: of the body's batch norm."""
+
+    body: str = "resnet50"
+    frozen_norm: bool = True
+    head_norm: bool = False
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything that is needed to build a model again, stage by stage. No mask or keypoint settings: no such head."""
+
+    num_classes: int = 91
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
+    rpn: RPNSettings = field(default_factory=RPNSettings)
+    box: BoxSettings = field(default_factory=BoxSettings)
+    mask: MaskSettings | None = None
+    keypoint: KeypointSettings | None = None
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ModelSettings":
+        """The inverse of `to_dict`, also after a trip through JSON, which makes lists of tuples."""
+        values = {key: tuples(value) for key, value in values.items()}
+        rpn = dict(values["rpn"])
+        rpn["anchors"] = AnchorSettings(**rpn["anchors"])
+        return cls(
+            values["num_classes"],
+            BackboneSettings(**values["backbone"]),
+            ImageSettings(**values["images"]),
+            RPNSettings(**rpn),
+            BoxSettings(**values["box"]),
+            MaskSettings(**values["mask"]) if values["mask"] else None,
+            KeypointSettings(**values["keypoint"]) if values["keypoint"] else None,
+        )
+
+
+def tuples(value):
+    """The same value with tuples for all its lists."""
+    if isinstance(value, dict):
+        return {key: tuples(each) for key, each in value.items()}
+    return tuple(tuples(each) for each in value) if isinstance(value, list | tuple) else value
+
+
+class MaskRCNN(nn.Module):
+    """Finds objects: their boxes and, with the heads for it, their masks and joints.
+
+    builder: the name of the builder in `mrcnn.zoo`. settings: one small dataclass per stage. labels: what the numbers
+    mean (category names, joint names, skeleton), set by training; None until then.
+    """
+
+    def __init__(self, builder: str, settings: ModelSettings):
+        super().__init__()
+        self.builder = builder
+        self.settings = settings
+        self.labels: dict | None = None
+        self.backbone = make_backbone(settings.backbone)
+        channels = self.backbone.channels
+        head_norm = nn.BatchNorm2d if settings.backbone.head_norm else None
+        self.rpn = RegionProposalNetwork(channels, settings.rpn)
+        self.roi_heads = RoIHeads(
+            channels, settings.num_classes, settings.box, settings.mask, settings.keypoint, head_norm
+        )
+
+    @property
+    def recipe(self) -> dict:
+        """How `mrcnn.zoo.build` makes this model again: build(recipe["builder"], **recipe["arguments"])."""
+        return {"builder": self.builder, "arguments": {"settings": self.settings.to_dict()}}
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """In training, the losses; in evaluation, what is in each picture.
+
+        images: list of N tensors (3, H_i, W_i), float in [0, 1] or uint8, RGB, of any sizes.
+        targets (training only): per picture a dict of boxes float (K, 4) [x1, y1, x2, y2] in pixels of that picture,
+            labels int64 (K,), 1 … num_classes - 1; masks (K, H_i, W_i), 0 or 1, for a model with a mask head (all zero
+            where an object has none); keypoints float (K, J, 3) [x, y, v] for one with a keypoint head (v 0 where a
+            joint is not labelled). K may be 0.
+        Returns, in training, a dict of scalars: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg,
+            loss_mask, loss_keypoint. In evaluation, per picture a dict of boxes (K, 4) in pixels of that picture,
+            labels (K,), scores (K,) falling, masks float (K, 1, H_i, W_i) in [0, 1], keypoints (K, J, 3) [x, y, 1]
+            and keypoints_scores (K, J).
+        Raises ValueError or TypeError with a sentence that names the argument, what was expected, and what came.
+        """
+        check_images(images)
+        if self.training:
+            check_targets(targets, images, self.settings.num_classes, self.settings.mask, self.settings.keypoint)
+
+        batch, targets = image_maths.prepare(images, targets, self.settings.images, self.training)
+        features = self.backbone(batch.pixels)  # P2 … P6
+        proposals, losses = self.rpn(batch, features, targets)
+
+        features = features[:-1]  # P6 has too few cells to pool from; it only proposes
+        stride = batch.pixels.shape[2] // features[0].shape[2]
+        if self.training:
+            return losses | self.roi_heads.train_step(features, stride, proposals, targets)
+        results = self.roi_heads.detect(features, stride, proposals, batch.sizes)
+        per_picture = zip(results, batch.sizes, batch.original_sizes, strict=True)
+        return [image_maths.restore(*each) for each in per_picture]
+
+
+def make_backbone(settings: BackboneSettings) -> Backbone:
+    """The body and its pyramid, with the norm layers that the settings ask for."""
+
+    def norm(channels: int) -> nn.Module:
+        return (
+            FrozenBatchNorm2d(channels, settings.eps)
+            if settings.frozen_norm
+            else nn.BatchNorm2d(channels, settings.eps)
+        )
+
+    if settings.body == "playground":
+        body = ResNet(BasicBlock, depths=(1, 1, 1, 1), channels=(32, 64, 128, 128), stem=32, norm=norm)
+        return Backbone(body, channels=64)
+    return resnet_fpn(settings.body, norm, nn.BatchNorm2d if settings.head_norm else None)

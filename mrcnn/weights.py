@@ -1,0 +1,140 @@
+"""Weights from elsewhere: torchvision's published models, and ResNet classifiers for the backbone alone.
+
+The modules here bear torchvision's names, so a state dict needs translation only where a file is old.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mrcnn.backbone import FrozenBatchNorm2d
+from mrcnn.model import MaskRCNN
+
+ADDRESS = "https://download.pytorch.org/models/"
+# The eight digits before ".pth" begin the file's SHA-256, which the download is checked against.
+PUBLISHED = {
+    "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+    "maskrcnn_resnet50_fpn": "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+    "keypointrcnn_resnet50_fpn": "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+    "fasterrcnn_resnet50_fpn_v2": "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+    "maskrcnn_resnet50_fpn_v2": "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
+}
+PUBLISHED_BACKBONES = {"resnet50": "resnet50-0676ba61.pth", "resnet101": "resnet101-63fe2227.pth"}
+
+# Names of the published v1 files -> today's.
+OLD_NAMES = (
+    (re.compile(r"^(rpn\.head\.conv)\.(weight|bias)$"), r"\1.0.0.\2"),
+    (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
+)
+OLD_MASK_NAME = re.compile(r"^(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$")
+
+
+def load_torchvision(model: MaskRCNN, path_or_state_dict: str | Path | dict[str, Tensor]) -> MaskRCNN:
+    """Loads weights of the torchvision model of the same name into `model`, and returns it.
+
+    path_or_state_dict: a .pth file or a state dict, with today's key names or those of the published v1 files. These
+    were trained with batch norm's eps at 0 and are run so, as torchvision does; their old names tell them apart.
+    Raises ValueError, and leaves the model as it was, where keys or shapes differ, and names them.
+    """
+    source = read_weights(path_or_state_dict)
+    state = {new_name(name): tensor for name, tensor in source.items()}
+    refuse_differences(model.state_dict(), state)
+    model.load_state_dict(state)
+    if state.keys() != source.keys():
+        set_batch_norm_eps(model, 0.0)
+    return model
+
+
+def to_torchvision(model: MaskRCNN) -> dict[str, Tensor]:
+    """The model's weights as a state dict that torchvision's model of the same name loads."""
+    return {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def load_classifier(model: MaskRCNN, path_or_state_dict: str | Path | dict[str, Tensor]) -> MaskRCNN:
+    """Loads a ResNet classification checkpoint, whose last layer is left out, into the backbone's body."""
+    state = read_weights(path_or_state_dict)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    refuse_differences(model.backbone.body.state_dict(), state)
+    model.backbone.body.load_state_dict(state)
+    return model
+
+
+def published_weights(builder: str, weights: str | Path) -> dict[str, Tensor] | Path:
+    """The weights of a name, "COCO_V1", or the path itself."""
+    if weights != "COCO_V1":
+        return Path(weights)
+    if builder not in PUBLISHED:
+        raise ValueError(f'weights="COCO_V1" is not published for {builder}; it is for {", ".join(PUBLISHED)}')
+    return download(PUBLISHED[builder])
+
+
+def published_backbone(body: str, weights: str | Path) -> dict[str, Tensor] | Path:
+    """The backbone weights of a name, "IMAGENET1K_V1", or the path itself."""
+    if weights != "IMAGENET1K_V1":
+        return Path(weights)
+    if body not in PUBLISHED_BACKBONES:
+        raise ValueError(f'backbone_weights="IMAGENET1K_V1" is not published for {body}')
+    return download(PUBLISHED_BACKBONES[body])
+
+
+def download(file_name: str) -> dict[str, Tensor]:
+    """Fetches a published file once, into torch.hub's cache, and checks its hash."""
+    return torch.hub.load_state_dict_from_url(
+        ADDRESS + file_name, map_location="cpu", check_hash=True, weights_only=True
+    )
+
+
+def read_weights(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict from a file or as given."""
+    if isinstance(source, dict):
+        return source
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no weights file {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a weights file, or was cut short: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} must hold a state dict (names and tensors), got {type(state).__name__}")
+    return state
+
+
+def new_name(name: str) -> str:
+    """A parameter's name today, from that of a published v1 file."""
+    for old, new in OLD_NAMES:
+        name = old.sub(new, name)
+    return OLD_MASK_NAME.sub(lambda found: f"{found[1]}.{int(found[2]) - 1}.0.{found[3]}", name)
+
+
+def refuse_differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    """Raises ValueError where keys are missing or unknown, or shapes differ; batch norm's step counters may be."""
+    counters = {name for name in own.keys() | given.keys() if name.endswith("num_batches_tracked")}
+    missing = sorted(own.keys() - given.keys() - counters)
+    unknown = sorted(given.keys() - own.keys() - counters)
+    shapes = [
+        f"{name} {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own.keys() & given.keys()
+        if own[name].shape != given[name].shape
+    ]
+    parts = [
+        f"{title}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+        for title, names in (("missing", missing), ("unknown", unknown), ("of another shape", sorted(shapes)))
+        if names
+    ]
+    if parts:
+        raise ValueError(f"these weights are of another model. {'; '.join(parts)}")
+
+
+def set_batch_norm_eps(model: MaskRCNN, eps: float) -> None:
+    """Sets eps of the body's frozen batch norm, in the model's settings too, so that it can be built again."""
+    for module in model.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.eps = eps
+    model.settings = replace(model.settings, backbone=replace(model.settings.backbone, eps=eps))

@@ -1,0 +1,141 @@
+"""The models by name. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else differs.
+
+weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached) or a path to such a file.
+backbone_weights: None, "IMAGENET1K_V1" or a path: a ResNet classification checkpoint, for the backbone alone.
+trainable_stages: how many of the body's five stages are trained, from the last; by default 3 of a pretrained body and
+all of one that starts from scratch. stages: `images`, `rpn`, `box`, `mask` or `keypoint` settings instead of the
+defaults.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mrcnn.anchors import AnchorSettings
+from mrcnn.backbone import freeze_stages
+from mrcnn.images import ImageSettings
+from mrcnn.model import BackboneSettings, MaskRCNN, ModelSettings
+from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings
+from mrcnn.rpn import RPNSettings
+from mrcnn.weights import load_classifier, load_torchvision, published_backbone, published_weights
+
+# The published keypoint model was trained on these sizes of the short side.
+KEYPOINT_SIZES = ImageSettings(min_size=(640, 672, 704, 736, 768, 800))
+V2_BACKBONE = BackboneSettings(frozen_norm=False, head_norm=True)
+V2_RPN = RPNSettings(conv_depth=2)
+V2_BOX = BoxSettings(conv_channels=(256, 256, 256, 256), fc_channels=(1024,))
+
+
+def fasterrcnn_resnet50_fpn(num_classes: int = 91, **options) -> MaskRCNN:
+    """Boxes (Ren et al., 2015; Lin et al., 2017)."""
+    return make("fasterrcnn_resnet50_fpn", ModelSettings(num_classes), **options)
+
+
+def maskrcnn_resnet50_fpn(num_classes: int = 91, **options) -> MaskRCNN:
+    """Boxes and masks (He et al., 2017)."""
+    return make("maskrcnn_resnet50_fpn", ModelSettings(num_classes, mask=MaskSettings()), **options)
+
+
+def maskrcnn_resnet101_fpn(num_classes: int = 91, **options) -> MaskRCNN:
+    """Boxes and masks with the deeper ResNet-101."""
+    settings = ModelSettings(num_classes, BackboneSettings("resnet101"), mask=MaskSettings())
+    return make("maskrcnn_resnet101_fpn", settings, **options)
+
+
+def keypointrcnn_resnet50_fpn(num_classes: int = 2, num_keypoints: int = 17, **options) -> MaskRCNN:
+    """Boxes and joints of people (He et al., 2017, section 5)."""
+    settings = ModelSettings(num_classes, images=KEYPOINT_SIZES, keypoint=KeypointSettings(num_keypoints))
+    return make("keypointrcnn_resnet50_fpn", settings, **options)
+
+
+def jointrcnn_resnet50_fpn(num_classes: int = 91, num_keypoints: int = 17, **options) -> MaskRCNN:
+    """Boxes, masks and joints in one model: the heads share backbone and proposals, the losses add up."""
+    settings = ModelSettings(num_classes, mask=MaskSettings(), keypoint=KeypointSettings(num_keypoints))
+    return make("jointrcnn_resnet50_fpn", settings, **options)
+
+
+def fasterrcnn_resnet50_fpn_v2(num_classes: int = 91, **options) -> MaskRCNN:
+    """Boxes, with batch norm throughout and a convolutional box head (Li et al., 2021)."""
+    settings = ModelSettings(num_classes, V2_BACKBONE, rpn=V2_RPN, box=V2_BOX)
+    return make("fasterrcnn_resnet50_fpn_v2", settings, **options)
+
+
+def maskrcnn_resnet50_fpn_v2(num_classes: int = 91, **options) -> MaskRCNN:
+    """Boxes and masks, with batch norm throughout and a convolutional box head (Li et al., 2021)."""
+    settings = ModelSettings(num_classes, V2_BACKBONE, rpn=V2_RPN, box=V2_BOX, mask=MaskSettings())
+    return make("maskrcnn_resnet50_fpn_v2", settings, **options)
+
+
+def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, **options) -> MaskRCNN:
+    """Boxes, masks and joints, small enough to be trained on two CPU cores in minutes; pictures of about 128 pixels."""
+    settings = ModelSettings(
+        num_classes,
+        BackboneSettings("playground", frozen_norm=False),
+        # Playground scenes are seen as they are; a photograph is brought to their scale.
+        images=ImageSettings(min_size=(128,), max_size=256),
+        rpn=RPNSettings(
+            anchors=AnchorSettings(sizes=((12,), (24,), (40,), (64,), (96,))),
+            samples=128,
+            candidates_train=256,
+            candidates_test=256,
+            proposals_train=128,
+            proposals_test=128,
+        ),
+        box=BoxSettings(samples=64, fc_channels=(256, 256), canonical_size=112.0),
+        mask=MaskSettings(channels=(64, 64), hidden=64),
+        keypoint=KeypointSettings(num_keypoints, channels=(64, 64, 64)),
+    )
+    return make("playground_rcnn", settings, **options)
+
+
+BUILDERS: dict[str, Callable[..., MaskRCNN]] = {
+    builder.__name__: builder
+    for builder in (
+        fasterrcnn_resnet50_fpn,
+        maskrcnn_resnet50_fpn,
+        maskrcnn_resnet101_fpn,
+        keypointrcnn_resnet50_fpn,
+        jointrcnn_resnet50_fpn,
+        fasterrcnn_resnet50_fpn_v2,
+        maskrcnn_resnet50_fpn_v2,
+        playground_rcnn,
+    )
+}
+
+
+def make(
+    builder: str,
+    settings: ModelSettings,
+    weights: str | Path | None = None,
+    backbone_weights: str | Path | None = None,
+    trainable_stages: int | None = None,
+    **stages,
+) -> MaskRCNN:
+    """What all builders share: the model of these settings, its weights loaded and its first stages frozen."""
+    settings = replace(settings, **stages)
+    model = MaskRCNN(builder, settings)
+    if weights is not None:
+        load_torchvision(model, published_weights(builder, weights))
+    elif backbone_weights is not None:
+        load_classifier(model, published_backbone(settings.backbone.body, backbone_weights))
+    if trainable_stages is None:
+        trainable_stages = 5 if weights is None and backbone_weights is None else 3
+    freeze_stages(model.backbone.body, trainable_stages)
+    return model
+
+
+def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
+    """The model of a builder's name ("playground" for short), from its arguments or, as in a checkpoint, from the
+    settings of `model.recipe`. Arguments that are None, or that the builder does not take, are left out.
+    """
+    name = "playground_rcnn" if name == "playground" else name
+    if name not in BUILDERS:
+        raise ValueError(f"there is no model {name!r}; the models are {', '.join(['playground', *BUILDERS])}")
+    if settings is not None:
+        return make(name, ModelSettings.from_dict(settings))
+    builder = BUILDERS[name]
+    takes_joints = "num_keypoints" in inspect.signature(builder).parameters
+    if not takes_joints:
+        arguments.pop("num_keypoints", None)
+    return builder(**{key: value for key, value in arguments.items() if value is not None})
