@@ -111,8 +111,8 @@ class Layer:
         np.maximum(lit, 0, out=lit)
         lit *= 1 - ambient
         lit += ambient + 0.15
-        self.part[i0:i1, j0:j1][inside] = part
-        self.shade[i0:i1, j0:j1][inside] = lit[inside]
+        np.copyto(self.part[i0:i1, j0:j1], part, where=inside)
+        np.copyto(self.shade[i0:i1, j0:j1], lit, where=inside)
 
     def polygons(self, polygons: list[tuple[list[tuple[float, float]], float]]) -> None:
         """Filled polygons [(corners, shade), ...], each over those before it; all of them part 0."""
@@ -124,10 +124,10 @@ class Layer:
         self.part[drawn > 0] = 0
         self.shade[:] = np.array([1.0] + [shade for _, shade in polygons], dtype=np.float32)[drawn]
 
-    def fill(self, inside: np.ndarray, part: int = 0, shade: np.ndarray | float = 1.0) -> None:
-        """The pixels of `inside` (h, w) bool become `part`, with the given shade."""
-        self.part[inside] = part
-        self.shade[inside] = shade[inside] if isinstance(shade, np.ndarray) else shade
+    def fill(self, inside: np.ndarray, shade: np.ndarray) -> None:
+        """The pixels of `inside` (h, w) bool become part 0, with the shades (h, w) given."""
+        np.copyto(self.part, 0, where=inside)
+        np.copyto(self.shade, shade, where=inside)
 
     def colours(self, palette: np.ndarray) -> np.ndarray:
         """The colour of each pixel, (h, w, 3), from the parts' colours (P, 3)."""

@@ -120,8 +120,8 @@ def draw_person(
     if behind_back:
         arm(1 - near)
     leg(near)
-    middle = tuple((joints[HIP] + joints[HIP + 1]) / 2)
-    chest = tuple(turn["neck"] + 0.05 * height * turn["down"])
+    middle = (x, y)
+    chest = (turn["neck"] + 0.05 * height * turn["down"]).tolist()
     limb(points[HIP], points[HIP + 1], 0.055, 0.055, TROUSERS)
     limb(chest, middle, 0.085, 0.06, SHIRT)
     limb(points[SHOULDER], points[SHOULDER + 1], 0.042, 0.042, SHIRT)
@@ -137,13 +137,14 @@ def head_parts(layer: Layer, height: float, points: list[tuple], turn: dict, lig
     head, down, across, yaw = turn["head"], turn["down"], turn["across"], turn["face_yaw"]
     r = HEAD * height
     dot = lambda centre, radius, part: layer.capsule(  # noqa: E731
-        tuple(centre), tuple(centre), max(0.7, radius), max(0.7, radius), part, light
+        centre, centre, max(0.7, radius), max(0.7, radius), part, light
     )
-    layer.capsule(tuple(turn["neck"]), tuple(head), 0.035 * height + 0.3, 0.035 * height + 0.3, SKIN, light)
-    dot(head - 0.1 * r * down, r * 1.08, HAIR)
+    layer.capsule(turn["neck"].tolist(), head.tolist(), 0.035 * height + 0.3, 0.035 * height + 0.3, SKIN, light)
+    dot((head - 0.1 * r * down).tolist(), r * 1.08, HAIR)
     if math.cos(yaw) > -0.5:  # at an angle from behind a cheek still shows
         centre = head + 0.42 * r * math.sin(yaw) * across + 0.22 * r * down
-        layer.capsule(tuple(centre - 0.1 * r * down), tuple(centre + 0.12 * r * down), r * 0.8, r * 0.72, FACE, light)
+        brow, chin = (centre - 0.1 * r * down).tolist(), (centre + 0.12 * r * down).tolist()
+        layer.capsule(brow, chin, r * 0.8, r * 0.72, FACE, light)
     for side, sign in ((0, 1), (1, -1)):
         if math.cos(yaw + sign * math.radians(90)) > -0.5:
             dot(points[EAR + side], 0.2 * r, FACE)
@@ -153,7 +154,8 @@ def head_parts(layer: Layer, height: float, points: list[tuple], turn: dict, lig
     if math.cos(yaw) > -0.2:
         dot(points[NOSE], 0.15 * r, SKIN)
         mouth = head + 0.35 * r * math.sin(yaw) * across + 0.65 * r * down
-        layer.capsule(tuple(mouth - 0.2 * r * across), tuple(mouth + 0.2 * r * across), 0.5, 0.5, FEATURE, light)
+        ends = (mouth - 0.2 * r * across).tolist(), (mouth + 0.2 * r * across).tolist()
+        layer.capsule(*ends, 0.5, 0.5, FEATURE, light)
 
 
 def own_sight(layer: Layer, joints: np.ndarray, turn: dict, sleeves: int, legs: int) -> np.ndarray:

@@ -36,9 +36,9 @@ def place(rng: np.random.Generator, size: int, taken: list[tuple[float, float]],
     """A centre for a thing: of two random places the one further from the things that are there."""
     spots = (margin + (1 - 2 * margin) * rng.random((2, 2))) * size
     if not taken:
-        return tuple(spots[0])
+        return tuple(spots[0].tolist())
     gaps = np.hypot(*(spots[:, None] - np.array(taken)).transpose(2, 0, 1)).min(1)
-    return tuple(spots[gaps.argmax()])
+    return tuple(spots[gaps.argmax()].tolist())
 
 
 def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool, behind: list) -> list[Thing]:
@@ -67,11 +67,12 @@ def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool,
 
 def coin_table(rng: np.random.Generator, size: int, light: Light, grey: bool, behind: list) -> list[Thing]:
     """Up to 24 discs of about one size in a loose grid, with gaps, unlike the table in brightness."""
-    u = rng.random(6)
+    u = rng.random(6).tolist()
     radius = size * (0.055 + 0.045 * u[0])
     pitch = radius * (2.3 + 1.0 * u[1])
     side = int(size / pitch)
     metal = random_colour(rng, grey or u[2] < 0.7, behind)
+    metal = metal + 0.5 * rng.random() * (behind[0] - metal)  # old coins on a table of about their own colour
     draw = draw_coin if u[3] < 0.75 else DRAW[BALL]
     spots = [(i, j) for i in range(side) for j in range(side) if rng.random() < 0.92][:24]
     start = (size - pitch * (side - 1)) / 2
@@ -106,20 +107,31 @@ def settle(things: list[Thing], size: int) -> tuple[list[Thing], np.ndarray]:
     return [thing for thing, _ in kept], owner
 
 
+def cast_shadow(rng: np.random.Generator, picture: np.ndarray, solid: np.ndarray, light: Light) -> None:
+    """Darken the backdrop where the things, `solid` (H, W) bool, keep the lamp from it: away from it and soft."""
+    depth, length = 0.3 + 0.4 * rng.random(), len(picture) / 128 * (1 + 3 * rng.random())
+    shadow = Image.new("L", solid.shape[::-1])
+    away = round(-length * light[0]), round(-length * light[1])
+    shadow.paste(Image.fromarray(solid.view(np.uint8) * np.uint8(255)), away)
+    shadow = np.asarray(shadow.filter(ImageFilter.BoxBlur(0.8 * length)), dtype=np.float32)
+    picture *= (1 - depth / 255 * shadow)[:, :, None]
+
+
 def camera(rng: np.random.Generator, picture: np.ndarray, grey: bool) -> np.ndarray:
     """What a camera does: contrast, exposure, a little blur, grain. (H, W, 3) float32 to uint8."""
-    u = rng.random(5)
+    u = rng.random(5).tolist()
     contrast, exposure = 0.7 + 0.4 * u[0], 0.15 * (u[1] - 0.5)
-    picture = (picture - 0.5) * (255 * contrast) + 255 * (0.5 + exposure)
     height, width, _ = picture.shape
     strength = 255 * (0.005 + 0.035 * u[2] * u[2])
-    picture += strength * noise(rng, "grain", height, width)[:, :, None]
+    picture = picture * (255 * contrast)
+    level = 255 * (0.5 + exposure - 0.5 * contrast)
+    picture += level + strength * noise(rng, "grain", height, width)[:, :, None]
     if not grey:  # a part of the grain has a colour
         for channel in range(3):
             picture[:, :, channel] += 0.5 * strength * noise(rng, "grain", height, width)
-    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    picture = np.clip(picture, 0, 255, out=picture).astype(np.uint8)
     if u[3] < 0.7:
-        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(0.3 + 0.5 * float(u[4]))))
+        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(0.3 + 0.5 * u[4])))
     return picture
 
 
@@ -128,7 +140,7 @@ def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list
     rng = np.random.default_rng([seed, index])
     things: list[Thing] = []
     while not things:  # everything may have landed outside the picture
-        u = rng.random(4)
+        u = rng.random(4).tolist()
         table = u[0] < COIN_TABLES
         grey = u[1] < (0.7 if table else 0.25)
         light = random_light(rng)
@@ -139,6 +151,8 @@ def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list
         choose = coin_table if table else choose_things
         things, owner = settle(choose(rng, size, light, grey, [first, second]), size)
     picture = backdrop(rng, size, (first, second))
+    if rng.random() < 0.6:
+        cast_shadow(rng, picture, owner >= 0, light)
     for k, thing in enumerate(things):
         layer = thing.layer
         colours = layer.colours(thing.palette)

@@ -26,7 +26,7 @@ def draw_ball(rng: np.random.Generator, size: int, radius: float, x: float, y: f
 def draw_coin(rng: np.random.Generator, size: int, radius: float, x: float, y: float, light: Light) -> Layer:
     """A worn coin, not quite round: a raised rim, a struck relief, both lit from one side."""
     layer = Layer(square(x, y, radius * 1.1), size)
-    u = rng.random(6)
+    u = rng.random(6).tolist()
     dx, dy = (layer.x - x) / radius, (layer.y - y) / radius
     angle = np.arctan2(dy, dx)
     edge = 1 + 0.05 * u[0] * np.cos(2 * angle + 6 * u[1]) + 0.03 * u[2] * np.cos(3 * angle + 6 * u[3])
@@ -35,7 +35,7 @@ def draw_coin(rng: np.random.Generator, size: int, radius: float, x: float, y: f
     rim = np.exp(-(((d - 0.88) / 0.09) ** 2))
     relief = noise(rng, "relief", layer.height, layer.width) * np.clip(1.1 - d, 0, 1)
     shade = 0.95 + (0.2 + 0.3 * u[4]) * relief * 0.6 + 0.35 * rim * slope - 0.25 * np.clip(d - 0.9, 0, 1)
-    layer.fill(d <= 1, 0, shade.astype(np.float32))
+    layer.fill(d <= 1, shade)
     return layer
 
 
@@ -65,7 +65,7 @@ def turned(points: np.ndarray, angle: float, x: float, y: float) -> np.ndarray:
 def draw_box(rng: np.random.Generator, size: int, radius: float, x: float, y: float, light: Light) -> Layer:
     """A rectangle at any angle: flat, or with a bevelled lid."""
     layer = Layer(square(x, y, radius), size)
-    u = rng.random(4)
+    u = rng.random(4).tolist()
     half = radius * np.array([math.cos(0.35 + 0.6 * u[0]), math.sin(0.35 + 0.6 * u[0])])
     corners = turned(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half, u[1] * math.pi, x, y)
     polygons = facets(corners, (x, y), light, 0.5 * radius, flat=u[2] < 0.35)
@@ -79,8 +79,8 @@ def draw_box(rng: np.random.Generator, size: int, radius: float, x: float, y: fl
 def draw_triangle(rng: np.random.Generator, size: int, radius: float, x: float, y: float, light: Light) -> Layer:
     """A triangle, near to equal sides: flat, or a pyramid seen from above."""
     layer = Layer(square(x, y, radius), size)
-    u = rng.random(5)
-    angles = 2 * math.pi * (np.arange(3) / 3 + u[0]) + 0.5 * (u[1:4] - 0.5)
+    u = rng.random(5).tolist()
+    angles = 2 * math.pi * (np.arange(3) / 3 + u[0]) + 0.5 * (np.array(u[1:4]) - 0.5)
     corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radius + (x, y)
     layer.polygons(facets(corners, (x, y), light, 0.5 * radius, flat=u[4] < 0.5))
     return layer
@@ -89,7 +89,7 @@ def draw_triangle(rng: np.random.Generator, size: int, radius: float, x: float, 
 def draw_star(rng: np.random.Generator, size: int, radius: float, x: float, y: float, light: Light) -> Layer:
     """A star of five or six points: flat, or folded along its ridges."""
     layer = Layer(square(x, y, radius), size)
-    u = rng.random(4)
+    u = rng.random(4).tolist()
     points = 5 if u[0] < 0.7 else 6
     angles = math.pi * (np.arange(2 * points) / points + 2 * u[1])
     reach = radius * np.where(np.arange(2 * points) % 2 == 0, 1, 0.42 + 0.1 * u[2])
@@ -101,7 +101,7 @@ def draw_star(rng: np.random.Generator, size: int, radius: float, x: float, y: f
 def draw_ring(rng: np.random.Generator, size: int, radius: float, x: float, y: float, light: Light) -> Layer:
     """A round tube, seen from the front or a little from the side, with a hole to look through."""
     layer = Layer(square(x, y, radius), size)
-    u = rng.random(3)
+    u = rng.random(3).tolist()
     tube = radius * (0.14 + 0.06 * u[0])  # the tube's own radius
     squash, c, s = 1 if u[1] < 0.4 else 0.65 + 0.35 * u[1], math.cos(u[2] * math.pi), math.sin(u[2] * math.pi)
     dx, dy = layer.x - x, layer.y - y
@@ -110,7 +110,7 @@ def draw_ring(rng: np.random.Generator, size: int, radius: float, x: float, y: f
     off = (d - (radius - tube)) / tube  # -1 at the inner edge, 1 at the outer
     up = np.sqrt(np.clip(1 - off * off, 0, 1))
     lit = np.clip(up * light[2] + off * (dx * light[0] + dy * light[1]) / d, 0, 1)
-    layer.fill(np.abs(off) <= 1, 0, 0.5 + 0.6 * lit)
+    layer.fill(np.abs(off) <= 1, 0.5 + 0.6 * lit)
     return layer
 
 
@@ -120,7 +120,7 @@ RADIUS = {2: (6, 21), 3: (8, 25), 4: (8, 25), 5: (9, 25), 6: (8, 24)}  # in a pi
 
 def backdrop(rng: np.random.Generator, size: int, colours: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """What is behind the things, (size, size, 3) float32: two colours (3,) mixed by a texture, in uneven light."""
-    u = rng.random(8)
+    u = rng.random(8).tolist()
     i, j = np.arange(size, dtype=np.float32)[:, None] / size, np.arange(size, dtype=np.float32) / size
     c, s = math.cos(u[0] * 2 * math.pi), math.sin(u[0] * 2 * math.pi)
     ramp = 0.5 + (c * (j - 0.5) + s * (i - 0.5))  # (size, size), about 0 to 1
@@ -142,6 +142,7 @@ def backdrop(rng: np.random.Generator, size: int, colours: tuple[np.ndarray, np.
         mix = np.clip(0.5 + 0.25 * noise(rng, name, size, size), 0, 1)
     mix = mix + (0.04 + 0.1 * u[3]) * noise(rng, "marble" if u[4] < 0.5 else "gravel", size, size)
     # light falls off from a point, as in a photograph
-    fall = 1.1 - (0.2 + 0.4 * u[5]) * np.hypot(i - u[6], j - u[7])
-    mix, fall = mix[:, :, None].astype(np.float32), fall[:, :, None].astype(np.float32)
-    return (colours[0] * (1 - mix) + colours[1] * mix) * fall
+    fall = 1.1 - (0.2 + 0.4 * u[5]) * ((i - u[6]) ** 2 + (j - u[7]) ** 2)
+    picture = (mix * fall)[:, :, None] * (colours[1] - colours[0])  # (1 - mix) first + mix second, in the light
+    picture += fall[:, :, None] * colours[0]
+    return picture
