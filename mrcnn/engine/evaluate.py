@@ -1,0 +1,179 @@
+"""COCO's metrics for boxes, masks and keypoints, measured with pycocotools.
+
+Average precision is averaged over ten IoU thresholds, 0.50 to 0.95, over 101 recall levels, and over categories
+(https://cocodataset.org/#detection-eval). For keypoints IoU is replaced by OKS, the object keypoint similarity.
+-1 means that there was nothing to measure: no ground truth of that size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as mask_codec
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mrcnn.data import collate
+from mrcnn.engine import distributed
+from mrcnn.engine.loading import start_worker
+
+KINDS = ("bbox", "segm", "keypoints")
+
+# The order in which pycocotools gives its summary.
+BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
+KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+
+# For joints that are not COCO's 17 there is no published spread; this is the mean of COCO's.
+SPREAD = 0.067
+
+
+def evaluate(
+    model: nn.Module, dataset: Any, *, batch_size: int = 8, workers: int = 0, show_progress: bool = False
+) -> dict[str, dict[str, float]]:
+    """COCO metrics of a model on a data set: ``{"bbox": {"AP", "AP50", …}, "segm": {…}, "keypoints": {…}}``.
+
+    Only what the model predicts and the data set annotates. With several processes each predicts its share of the
+    batches; all get the metrics of the whole.
+    """
+    detections = gather_detections(model, dataset, batch_size, workers, show_progress)
+    metrics = score(dataset.coco(), detections) if distributed.is_main() else None
+    return distributed.from_main(metrics)
+
+
+@torch.inference_mode()
+def gather_detections(
+    model: nn.Module, dataset: Any, batch_size: int = 8, workers: int = 0, show_progress: bool = False
+) -> dict[str, list[dict]]:
+    """What the model finds in every picture, in COCO's results format, by kind: "bbox", "segm", "keypoints"."""
+    # Whole batches are dealt out: how pictures are batched, and so padded, does not depend on the processes.
+    batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+    mine = batches[distributed.rank() :: distributed.world_size()]
+    loader = DataLoader(
+        dataset,
+        batch_sampler=mine,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=start_worker if workers else None,
+    )
+    device, training = next(model.parameters()).device, model.training
+    found: dict[str, list[dict]] = {}
+    hidden = None if show_progress and distributed.is_main() else True  # None: tqdm looks for a terminal
+    model.eval()
+    for images, targets in tqdm(loader, desc="evaluating", unit=" batches", disable=hidden, leave=False):
+        results = model([image.to(device) for image in images])
+        for result, target in zip(results, targets, strict=True):
+            for kind, entries in to_coco(result, target["image_id"], dataset).items():
+                found.setdefault(kind, []).extend(entries)
+    model.train(training)
+    gathered = distributed.gather(found)
+    kinds = {kind for part in gathered for kind in part}
+    return {kind: [entry for part in gathered for entry in part.get(kind, [])] for kind in sorted(kinds)}
+
+
+def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: Any) -> dict[str, list[dict]]:
+    """One picture's results in COCO's results format, by kind.
+
+    ``labels`` has ``category_ids`` and ``keypoint_labels``, as data sets have. Masks (K, 1, H, W) are cut at 0.5, and
+    keypoints are kept for labels that have joints: what the head says of a ball's knees means nothing.
+    """
+    boxes = result["boxes"].cpu().double()
+    corner_and_size = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
+    names = result["labels"].tolist()
+    common = [
+        {"image_id": image_id, "category_id": labels.category_ids[label], "score": score}
+        for label, score in zip(names, result["scores"].tolist(), strict=True)
+    ]
+    found = {"bbox": [entry | {"bbox": box} for entry, box in zip(common, corner_and_size, strict=True)]}
+    if "masks" in result:
+        codes = encode_masks(result["masks"][:, 0] > 0.5)
+        found["segm"] = [entry | {"segmentation": code} for entry, code in zip(common, codes, strict=True)]
+    if "keypoints" in result:
+        joints = result["keypoints"].cpu().double().flatten(1).tolist()
+        found["keypoints"] = [
+            entry | {"keypoints": row}
+            for entry, row, label in zip(common, joints, names, strict=True)
+            if label in labels.keypoint_labels
+        ]
+    return found
+
+
+def encode_masks(masks: torch.Tensor) -> list[dict]:
+    """Binary masks (K, H, W) as run lengths, with the counts as a string, so that JSON can hold them."""
+    columns = np.asfortranarray(masks.cpu().numpy().astype(np.uint8).transpose(1, 2, 0))  # (H, W, K)
+    return [{"size": code["size"], "counts": code["counts"].decode()} for code in mask_codec.encode(columns)]
+
+
+def score(ground_truth: dict, detections: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
+    """COCO metrics of detections in COCO's results format against a ground truth in COCO's annotation format."""
+    metrics = {}
+    for kind in KINDS:
+        truth = prepared(ground_truth, kind)
+        if kind in detections and truth["annotations"]:
+            names = KEYPOINT_METRICS if kind == "keypoints" else BOX_METRICS
+            metrics[kind] = dict(zip(names, summary(truth, detections[kind], kind), strict=True))
+    return metrics
+
+
+def prepared(ground_truth: dict, kind: str) -> dict:
+    """The ground truth as pycocotools needs it for one kind; without annotations if it has none of that kind.
+
+    pycocotools writes into what it is given, so it gets copies.
+    """
+    annotations = [dict(annotation) for annotation in ground_truth["annotations"]]
+    has = [_has(annotation, kind) for annotation in annotations]
+    if not any(has):
+        annotations = []
+    elif kind == "keypoints":
+        posed = {annotation["category_id"] for annotation, yes in zip(annotations, has, strict=True) if yes}
+        joints = next(len(annotation["keypoints"]) for annotation, yes in zip(annotations, has, strict=True) if yes)
+        annotations = [annotation for annotation in annotations if annotation["category_id"] in posed]
+        for annotation in annotations:  # one without joints is neither found nor missed
+            annotation.setdefault("keypoints", [0] * joints)
+            annotation.setdefault("num_keypoints", 0)
+    elif kind == "segm":
+        for annotation, yes in zip(annotations, has, strict=True):
+            if not yes:  # nobody drew this object's mask: masks found there count neither for nor against, as in crowds
+                x, y, w, h = annotation["bbox"]
+                annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+                annotation["iscrowd"] = 1
+    return {"info": {}, **ground_truth, "annotations": annotations}
+
+
+def _has(annotation: dict, kind: str) -> bool:
+    if kind == "keypoints":
+        return annotation.get("num_keypoints", 0) > 0
+    return bool(annotation.get("bbox" if kind == "bbox" else "segmentation"))
+
+
+def summary(truth: dict, found: list[dict], kind: str) -> list[float]:
+    """pycocotools' summary of one kind, in its order, without its printing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        # loadRes cannot take an empty list.
+        results = coco.loadRes([dict(entry) for entry in found]) if found else _nothing(truth)
+        judge = COCOeval(coco, results, kind)
+        if kind == "keypoints":
+            judge.params.catIds = sorted({annotation["category_id"] for annotation in truth["annotations"]})
+            joints = len(truth["annotations"][0]["keypoints"]) // 3
+            if joints != len(judge.params.kpt_oks_sigmas):
+                judge.params.kpt_oks_sigmas = np.full(joints, SPREAD)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return [float(value) for value in judge.stats]
+
+
+def _nothing(truth: dict) -> COCO:
+    empty = COCO()
+    empty.dataset = {**truth, "annotations": []}
+    empty.createIndex()
+    return empty

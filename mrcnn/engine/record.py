@@ -1,0 +1,122 @@
+"""What a run leaves to look at: losses.csv and metrics.csv, the same for TensorBoard, and the progress bar."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Table:
+    """A CSV file with one row per step. Rows from ``first_step`` on, left by a run that was killed, are taken out."""
+
+    def __init__(self, path: Path, first_step: int):
+        self.path, self.columns = path, []
+        kept = [row for row in read_table(path) if row["step"] < first_step] if first_step else []
+        self.file = path.open("w", newline="")
+        for row in kept:
+            self.add(row)
+        self.file.flush()
+
+    def add(self, row: dict[str, float]) -> None:
+        if not self.columns:
+            self.columns = list(row)
+            csv.writer(self.file).writerow(self.columns)
+        csv.writer(self.file).writerow([row.get(column, "") for column in self.columns])
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_table(path: str | Path) -> list[dict[str, float]]:
+    """The rows of a table; a last row that was cut short is left out."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    if not rows:
+        return []
+    header = rows[0]
+    whole = [row for row in rows[1:] if len(row) == len(header)]
+    return [{name: float(value) for name, value in zip(header, row, strict=True) if value} for row in whole]
+
+
+class Record:
+    """Writes the losses and metrics of a run into a folder; does nothing without one."""
+
+    def __init__(self, folder: Path | None, first_step: int, tensorboard: bool):
+        self.losses = self.metrics = self.board = None
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.losses = Table(folder / "losses.csv", first_step)
+        self.metrics = Table(folder / "metrics.csv", first_step)
+        if tensorboard:
+            self.board = _summary_writer(folder, first_step)
+
+    def add_losses(self, row: dict[str, float]) -> None:
+        if self.losses is not None:
+            self.losses.add(row)
+        self._add_to_board("train", row)
+
+    def add_metrics(self, row: dict[str, float]) -> None:
+        if self.metrics is not None:
+            self.metrics.add(row)
+            self.metrics.flush()
+        self._add_to_board("evaluation", row)
+
+    def flush(self) -> None:
+        for part in (self.losses, self.metrics, self.board):
+            if part is not None:
+                part.flush()
+
+    def close(self) -> None:
+        for part in (self.losses, self.metrics, self.board):
+            if part is not None:
+                part.close()
+
+    def _add_to_board(self, group: str, row: dict[str, float]) -> None:
+        if self.board is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self.board.add_scalar(f"{group}/{name}", value, int(row["step"]))
+
+
+def _summary_writer(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the CSV files have it all
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+
+
+class Progress:
+    """A bar over the steps or the seconds of a run, with the loss; silent when the output is no terminal."""
+
+    def __init__(self, steps: int | None, seconds: float | None, shown: bool):
+        self.by_time = steps is None
+        time_left = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f}{unit}{postfix}"
+        self.bar = tqdm(
+            total=seconds if self.by_time else steps,
+            desc="training",
+            unit=" s" if self.by_time else " steps",
+            bar_format=time_left if self.by_time else None,
+            dynamic_ncols=True,
+            disable=None if shown else True,
+        )
+
+    def update(self, step: int, elapsed: float, row: dict[str, float]) -> None:
+        if self.bar.disable:
+            return
+        self.bar.set_postfix(step=step, loss=f"{row['loss']:.3f}", refresh=False)
+        done = min(elapsed, self.bar.total) if self.by_time else step
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        self.bar.close()

@@ -1,0 +1,79 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train. The defaults are for `playground_rcnn`; the published R50-FPN schedule is in the README.
+
+    The run ends after ``steps``, or else after ``seconds`` of wall time. Everything that happens "at a share of the
+    run" is counted in the one of them that is given.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    batch_size: int = 8  # pictures per step, of all processes together
+    optimizer: str = "sgd"  # or "adamw"
+    lr: float = 0.02
+    momentum: float = 0.9  # AdamW: beta 1
+    weight_decay: float = 1e-4  # Mask R-CNN, section 3.1
+    schedule: str = "cosine"  # or "steps"
+    warmup: float = 0.05  # share of the run
+    final_lr: float = 0.0  # cosine: where it ends, as a share of lr
+    milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # steps: shares of the run; 60k and 80k of the paper's 90k
+    gamma: float = 0.1  # steps: what each milestone multiplies the rate by
+    clip: float | None = 10.0  # the longest gradient; None: any
+    average: float = 0.0  # decay per step of the averaged weights; 0: no average
+    bfloat16: bool = False  # forward pass under autocast
+    frozen_stages: int = 0  # of the backbone's five (stem, layer1 … layer4), from the picture on
+    group_shapes: bool = False  # upright with upright, wide with wide: less padding
+    workers: int = 0  # processes that fetch pictures; 0: the training process does
+    seed: int = 0
+    checkpoint_every: int = 0  # steps; 0: only when the run ends or is stopped
+    evaluate_every: int = 0  # steps; 0: never
+    tensorboard: bool = True  # if TensorBoard is installed
+
+    # Those that a resumed run may change without becoming another run.
+    FREE = frozenset({"workers", "checkpoint_every", "evaluate_every", "tensorboard"})
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError(f"give either steps or seconds, got steps={self.steps} and seconds={self.seconds}")
+        budget = self.steps if self.steps is not None else self.seconds
+        rules = [
+            ("steps" if self.steps is not None else "seconds", budget > 0, "more than 0"),
+            ("batch_size", self.batch_size > 0, "more than 0"),
+            ("optimizer", self.optimizer in ("sgd", "adamw"), "'sgd' or 'adamw'"),
+            ("schedule", self.schedule in ("cosine", "steps"), "'cosine' or 'steps'"),
+            ("lr", 0 < self.lr < math.inf, "more than 0"),
+            ("warmup", 0 <= self.warmup < 1, "a share of the run, from 0 to below 1"),
+            ("average", 0 <= self.average < 1, "a decay from 0 to below 1"),
+            ("clip", self.clip is None or self.clip > 0, "more than 0, or None"),
+            ("frozen_stages", 0 <= self.frozen_stages <= 5, "0 to 5 (the stem and four layers)"),
+            ("workers", self.workers >= 0, "0 or more"),
+            ("checkpoint_every", self.checkpoint_every >= 0, "0 or more"),
+            ("evaluate_every", self.evaluate_every >= 0, "0 or more"),
+        ]
+        for name, holds, expected in rules:
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+
+    def differences(self, stored: dict) -> list[str]:
+        """The settings in which a run that was stored differs from this one, so that resuming would mix two runs."""
+        return [
+            f"{field.name} (stored {stored.get(field.name)!r}, now {_plain(getattr(self, field.name))!r})"
+            for field in fields(self)
+            if field.name not in self.FREE and _plain(getattr(self, field.name)) != stored.get(field.name)
+        ]
+
+    def plain(self) -> dict:
+        """As a dict of numbers, strings and lists, for JSON and checkpoints."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

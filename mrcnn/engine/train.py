@@ -1,0 +1,326 @@
+"""The training loop: pictures in, losses down; a run can be stopped at any moment, and goes on as if it had not been.
+
+Nothing random is carried from step to step: all random choices of a step follow from (seed, step), so a checkpoint is
+the weights, the optimiser, the average and the number of the step.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from mrcnn.backbone import freeze_stages
+from mrcnn.engine import checkpoint, distributed
+from mrcnn.engine.loading import Order, SeededPictures, Steps, make_loader, mixed_seed, shape_groups
+from mrcnn.engine.record import Progress, Record
+from mrcnn.engine.schedule import learning_rate, make_optimizer
+from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.stopping import Stopped, StopRequests
+
+__all__ = ["TrainSettings", "TrainingError", "TrainingReport", "train"]
+
+Evaluate = Callable[[nn.Module, int], dict[str, float]]
+
+
+class TrainingError(Exception):
+    """A step could not be taken, most often because a loss became NaN; names the term, the step and the pictures."""
+
+
+@dataclass
+class TrainingReport:
+    """What a run did: steps taken, seconds of wall time, and the rows of losses.csv and metrics.csv of this call."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    losses: list[dict[str, float]] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    dataset: Any,
+    settings: TrainSettings,
+    *,
+    out: str | Path | None = None,
+    augment: Callable | None = None,
+    evaluate: Evaluate | None = None,
+    resume: bool = False,
+) -> TrainingReport:
+    """Trains ``model`` in place; it ends with the averaged weights (if there is an average), in evaluation mode.
+
+    ``dataset[i]`` gives (image, target); ``augment(image, target, generator)`` is applied to them. ``evaluate(model,
+    step)`` gives numbers to record every ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv,
+    metrics.csv, checkpoints and, at the end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
+
+    Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read, and
+    Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the checkpoint of the last step has been written.
+    """
+    run = Run(model, dataset, settings, None if out is None else Path(out))
+    if resume:
+        run.resume()
+    else:
+        run.refuse_old_checkpoints()
+    run.go(dataset, augment, evaluate)
+    return run.report
+
+
+class Run:
+    """A training run, and all that it carries from step to step."""
+
+    def __init__(self, model: nn.Module, dataset: Any, settings: TrainSettings, out: Path | None):
+        processes = distributed.world_size()
+        if settings.batch_size % processes:
+            raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {settings.batch_size}")
+        self.model, self.settings, self.out = model, settings, out
+        self.device = next(model.parameters()).device
+        self.frozen = freeze(model, settings.frozen_stages)
+        model.labels = labels_of(dataset)
+        self.optimizer = make_optimizer(model, settings)
+        self.average = AveragedModel(model, multi_avg_fn=self._average) if settings.average else None
+        self.groups = shape_groups(dataset) if settings.group_shapes else None
+        self.report = TrainingReport()
+        self.step = 0  # steps taken
+        self.used = 0.0  # seconds used, as all processes agree
+        self.saved = 0  # the step of the newest checkpoint
+        self.started = time.perf_counter()
+
+    # ---- the loop
+
+    def go(self, dataset: Any, augment: Callable | None, evaluate: Evaluate | None) -> None:
+        settings, main = self.settings, distributed.is_main()
+        pictures = SeededPictures(dataset, settings.seed, augment)
+        order = Order(len(dataset), settings.batch_size, settings.seed, self.groups)
+        steps = Steps(order, self.step, settings.steps)
+        batches = iter(make_loader(pictures, steps, settings.workers, pin=self.device.type == "cuda"))
+        parallel = self._parallel()
+        self._to_training()
+        record = Record(self.out if main else None, self.step, settings.tensorboard)
+        progress = Progress(settings.steps, settings.seconds, shown=main)
+        try:
+            with StopRequests() as requests:
+                stop = False
+                while self.progress() < 1 and not stop:
+                    row, stop = self.take_step(parallel, batches, requests.requested > 0)
+                    record.add_losses(row)
+                    progress.update(self.step, self.used, row)
+                    if self._due(settings.checkpoint_every):
+                        record.flush()
+                        self.save_checkpoint()
+                    if evaluate is not None and self._due(settings.evaluate_every) and not stop:
+                        record.add_metrics(self.measure(evaluate))
+                record.flush()
+                self.save_checkpoint()
+            if self.progress() < 1:
+                raise Stopped(self._farewell(), requests.requested or signal.SIGTERM)
+        finally:
+            progress.close()
+            record.close()
+        self.finish()
+
+    def take_step(self, parallel: nn.Module, batches: Any, stop: bool) -> tuple[dict[str, float], bool]:
+        """One step of gradient descent: the row for losses.csv, and whether all processes are to stop after it."""
+        began = time.perf_counter()
+        images, targets = self._fetch(batches)
+        waited = time.perf_counter() - began
+        torch.manual_seed(mixed_seed("step", self.settings.seed, self.step, distributed.rank()))
+        losses = self._forward(parallel, images, targets)
+        own = torch.stack([loss.detach().double() for loss in losses.values()])
+        # One exchange of a few numbers tells the processes all that they have to agree on.
+        clock = own.new_tensor([time.perf_counter() - self.started, stop])
+        *values, self.used, stopping = distributed.mean(torch.cat([own, clock])).tolist()
+        self._check(losses, values, own.tolist(), targets)
+
+        rate = learning_rate(self.progress(), self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        length = nn.utils.clip_grad_norm_(trained, self.settings.clip or math.inf).item()
+        self._check(["gradient"], [length], [length], targets)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        row = {"step": self.step, "loss": sum(values), **dict(zip(losses, values, strict=True))}
+        row |= {"lr": rate, "gradient": length, "seconds": self.used}
+        row |= {"step_seconds": time.perf_counter() - began, "data_seconds": waited}
+        self.report.losses.append(row)
+        return row, stopping > 0
+
+    def _fetch(self, batches: Any) -> tuple[list[Tensor], list[dict]]:
+        images, targets = next(batches)
+        if self.device.type == "cpu":
+            return images, targets
+        images = [image.to(self.device, non_blocking=True) for image in images]
+        return images, [
+            {k: v.to(self.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
+            for target in targets
+        ]
+
+    def _forward(self, parallel: nn.Module, images: list[Tensor], targets: list[dict]) -> dict[str, Tensor]:
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16) if self.settings.bfloat16 else nullcontext():
+                return parallel(images, targets)
+        except ValueError as error:  # a broken target, or numbers so large that a box is no longer one
+            raise TrainingError(
+                f"step {self.step + 1} could not be taken with {_names(targets)}: {error}{self._kept()}"
+            ) from error
+
+    def _check(self, names: Any, values: list[float], own: list[float], targets: list[dict]) -> None:
+        """Stops every process when a number is NaN or infinite in one of them."""
+        bad = [f"{name} is {value}" for name, value in zip(names, values, strict=True) if not math.isfinite(value)]
+        if bad:
+            mine = [] if all(map(math.isfinite, own)) else [target["image_id"] for target in targets]
+            pictures = [name for names in distributed.gather(mine) for name in names]
+            raise TrainingError(f"at step {self.step + 1} {', '.join(bad)}; {_listed(pictures)}{self._kept()}")
+
+    def measure(self, evaluate: Evaluate) -> dict[str, float]:
+        row = {"step": self.step, **evaluate(self.best_model().eval(), self.step)}
+        self._to_training()
+        self.report.metrics.append(row)
+        return row
+
+    def finish(self) -> None:
+        """Leaves the averaged weights in the model, and the model in evaluation mode."""
+        self.report.steps, self.report.seconds = self.step, time.perf_counter() - self.started
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+        self.model.eval()
+        if self.out is not None and distributed.is_main():
+            checkpoint.save_model(self.model, self.out / "model.pt")
+
+    # ---- stopped and resumed
+
+    def refuse_old_checkpoints(self) -> None:
+        if self.out is not None and checkpoint.checkpoints(self.out):
+            raise checkpoint.CheckpointError(
+                f"{self.out} holds the checkpoints of an earlier run: resume it (--resume), or choose another folder"
+            )
+
+    def save_checkpoint(self) -> None:
+        if self.out is None or self.saved == self.step:
+            return
+        if distributed.is_main():
+            training = {
+                "settings": self.settings.plain(),
+                "seconds": self.used,
+                "optimizer": self.optimizer.state_dict(),
+                "weights": None if self.average is None else self.model.state_dict(),
+                "averaged": None if self.average is None else int(self.average.n_averaged),
+            }
+            checkpoint.save_checkpoint(self.out, self.step, self.best_model(), training)
+        self.saved = self.step
+
+    def resume(self) -> None:
+        """Takes up the run at the newest whole checkpoint of its folder; without any it starts from the beginning."""
+        if self.out is None:
+            raise ValueError("resume needs the folder of the run (out)")
+        contents, complaints = checkpoint.last_checkpoint(self.out)
+        for complaint in complaints:
+            self._say(f"passed over: {complaint}")
+        if contents is None:
+            self._say(f"no checkpoint in {self.out} yet: starting from the beginning")
+            return
+        training, source = contents["training"], str(self.out)
+        differences = self.settings.differences(training["settings"])
+        if contents["recipe"] != self.model.recipe:
+            differences.insert(0, f"the model (stored {contents['recipe']}, now {self.model.recipe})")
+        if differences:
+            raise checkpoint.CheckpointError(f"{source}: the run to resume differs in {', '.join(differences)}")
+        if self.average is None:
+            checkpoint.load_weights(self.model, contents["state_dict"], source)
+        else:
+            checkpoint.load_weights(self.model, training["weights"], source)
+            checkpoint.load_weights(self.average.module, contents["state_dict"], source)
+            self.average.n_averaged.fill_(training["averaged"])
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.step = self.saved = training["step"]
+        self.used = training["seconds"]
+        self.started = time.perf_counter() - self.used
+        self._say(f"going on after step {self.step}")
+
+    def _kept(self) -> str:
+        if self.out is None or not self.saved:
+            return ""
+        return f"; the last good checkpoint is {checkpoint.checkpoint_path(self.out, self.saved)}"
+
+    def _farewell(self) -> str:
+        if self.out is None:
+            return f"stopped after step {self.step}"
+        path = checkpoint.checkpoint_path(self.out, self.saved)
+        return f"stopped after step {self.step}; {path} can be used as --weights, and --resume goes on from it"
+
+    def _say(self, text: str) -> None:
+        if distributed.is_main():
+            print(text, file=sys.stderr)
+
+    # ---- small things
+
+    def progress(self) -> float:
+        """The share of the run that is done."""
+        if self.settings.steps is not None:
+            return self.step / self.settings.steps
+        return self.used / self.settings.seconds
+
+    def best_model(self) -> nn.Module:
+        """The model to evaluate and to keep."""
+        return self.model if self.average is None else self.average.module
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _to_training(self) -> None:
+        self.model.train()
+        for stage in self.frozen:
+            stage.eval()  # a batch norm that is not trained does not follow the new pictures either
+
+    def _parallel(self) -> nn.Module:
+        if distributed.world_size() == 1:
+            return self.model
+        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        """Exponential moving average; at first shorter, so that the random start is soon forgotten."""
+        decay = min(self.settings.average, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def freeze(model: nn.Module, stages: int) -> list[nn.Module]:
+    """Stops the training of the first stages of the backbone; returns all parts of it that are not trained."""
+    if stages == 0:
+        return []
+    body = model.backbone.body
+    freeze_stages(body, trainable=5 - stages)
+    return [part for part in body.children() if not any(p.requires_grad for p in part.parameters())]
+
+
+def labels_of(dataset: Any) -> dict[str, list]:
+    """What the numbers in a model's results mean, as JSON can hold it; goes with the model into its file."""
+    return {
+        "categories": list(dataset.categories),
+        "category_ids": list(dataset.category_ids),
+        "keypoint_names": list(dataset.keypoint_names),
+        "skeleton": [list(bone) for bone in dataset.skeleton],
+        "keypoint_labels": sorted(dataset.keypoint_labels),
+    }
+
+
+def _names(targets: list[dict]) -> str:
+    return _listed([target["image_id"] for target in targets])
+
+
+def _listed(pictures: list) -> str:
+    return f"pictures {', '.join(map(str, pictures))}"
