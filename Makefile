@@ -1,0 +1,51 @@
+# Every target sets up what it needs: a virtual environment, the dependencies, the build. A second run does nothing.
+#
+#   make demo                          train the small joint model, evaluate it, draw what it sees
+#   make test                          hold everything against torchvision
+#   make install TORCH=torch==2.13.0   with another torch (one without CUDA, say); torchvision may be left out
+
+PYTHON ?= python3
+TORCH ?= torch torchvision
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
+
+.PHONY: install demo test lint format bench gpu-check clean
+
+install: $(VENV)/installed
+
+# torch comes first: setup.py asks it how to build. No build isolation: the ops are for this torch, not for another.
+$(VENV)/torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install $(TORCH) ninja "setuptools>=77"
+	touch $@
+
+$(VENV)/installed: $(VENV)/torch $(SOURCES)
+	$(BIN)/python -m pip install --no-build-isolation --editable ".[photos,tensorboard,lessons,test]"
+	touch $@
+
+demo: install
+	$(BIN)/mrcnn demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/model.py
+
+# For a machine with an NVIDIA GPU, where a network may be missing: it takes the Python that is there.
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check.py
+
+clean:
+	rm -rf build $(VENV) mrcnn/*.so
