@@ -17,6 +17,7 @@
 #define __shared__ static  // one block runs at a time, so a block's memory may be the library's
 #define __restrict__ __restrict
 #define __forceinline__ inline
+using cudaStream_t = void*;
 #define __launch_bounds__(...)
 #define DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(cuda_on_cpu::dynamic_shared())
 
@@ -163,6 +164,8 @@ CUDA_ON_CPU_ATOMIC T atomicCAS(T* address, cuda_on_cpu::Same<T> expected, cuda_o
 
 #define __ldg(address) (*(address))  // a macro, so that the trace sees the kernel's own line
 
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
