@@ -87,11 +87,12 @@ def native_extension(with_cuda: bool, depends: list[str]):
 
     patterns = ["*.cpp", "*/*.cpp"] + ["*/*.cu"] * with_cuda
     files = [file for file in sources(*patterns) if not file.startswith("csrc/cuda_on_cpu")]
+    files = [file for file in files if with_cuda or not file.endswith("_cuda.cpp")]
     return (CUDAExtension if with_cuda else CppExtension)(
         "mrcnn._native",
         files,
         include_dirs=[str(ROOT / "csrc")],
-        extra_compile_args={"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS} if with_cuda else {"cxx": CXX_FLAGS},
+        extra_compile_args={"cxx": CXX_FLAGS + ["-DUSE_CUDA"] * with_cuda, "nvcc": NVCC_FLAGS},
         depends=depends,
         py_limited_api=True,
     )

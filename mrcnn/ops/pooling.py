@@ -103,9 +103,12 @@ def _register(namespace: str) -> None:
         )
 
     @torch.library.register_fake(f"{namespace}::roi_align_backward")
-    def _(grad, rois, scale, ph, pw, batch, channels, height, width, sampling_ratio, aligned, channels_last):
+    def _(grad, rois, scale, ph, pw, *shape_and_settings):
+        *shape, _, _, channels_last, _ = (
+            shape_and_settings  # batch, channels, height, width; sampling_ratio, aligned, ...
+        )
         format = torch.channels_last if channels_last else torch.contiguous_format
-        return torch.empty((batch, channels, height, width), dtype=grad.dtype, device=grad.device, memory_format=format)
+        return torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=format)
 
     def setup_context(ctx, inputs, output):
         features, rois, *ctx.settings = inputs  # spatial_scale, ph, pw, sampling_ratio, aligned
@@ -117,7 +120,8 @@ def _register(namespace: str) -> None:
         (rois,) = ctx.saved_tensors
         spatial_scale, ph, pw, sampling_ratio, aligned = ctx.settings
         op = getattr(torch.ops, namespace).roi_align_backward
-        grad = op(grad, rois, spatial_scale, ph, pw, *ctx.shape, sampling_ratio, aligned, ctx.channels_last)
+        how = (ctx.channels_last, torch.are_deterministic_algorithms_enabled())
+        grad = op(grad, rois, spatial_scale, ph, pw, *ctx.shape, sampling_ratio, aligned, *how)
         return grad, None, None, None, None, None, None
 
     torch.library.register_autograd(f"{namespace}::roi_align", backward, setup_context=setup_context)
