@@ -104,9 +104,7 @@ def _register(namespace: str) -> None:
 
     @torch.library.register_fake(f"{namespace}::roi_align_backward")
     def _(grad, rois, scale, ph, pw, *shape_and_settings):
-        *shape, _, _, channels_last, _ = (
-            shape_and_settings  # batch, channels, height, width; sampling_ratio, aligned, ...
-        )
+        *shape, _, _, channels_last, _ = shape_and_settings  # (N, C, H, W); sampling_ratio, aligned; ...; deterministic
         format = torch.channels_last if channels_last else torch.contiguous_format
         return torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=format)
 
