@@ -1,0 +1,201 @@
+// Matching anchors to ground truth on the CPU, without the anchors x objects table of IoUs.
+//
+// Anchors are taken in chunks of LANES, their coordinates laid out one array each. For every chunk and object that touch
+// at all, one vector loop finds the IoUs and updates each anchor's best object. Anchors come in raster order, so a chunk
+// covers a small part of the picture and most objects do not touch it: those pairs cost one comparison of boxes per chunk.
+//
+// Low-quality matches need each object's best IoU over all anchors, known only after that pass. A second one looks for
+// anchors that reach it, in the few chunks that hold an anchor with as good an IoU as that.
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <vector>
+
+#include "checks.h"
+#include "cpu.h"
+#include "library.h"
+
+namespace mrcnn {
+namespace {
+
+constexpr int64_t LANES = 128;  // anchors per chunk
+
+template <typename scalar_t>
+struct Problem {
+  const scalar_t* anchors;  // (A, 4)
+  int64_t num_anchors;
+  const scalar_t* gt_boxes;  // (G, 4)
+  int64_t num_gt;
+  scalar_t high_threshold, low_threshold;
+  std::vector<scalar_t> best_of_gt;  // (G,) best IoU over all anchors, at least 0
+  scalar_t least_best;  // the least of them that is above 0
+  int64_t* matches;  // (A,)
+  scalar_t* iou;  // (A,)
+};
+
+// As many anchors as one vector loop takes, and a box around them all.
+template <typename scalar_t>
+struct Chunk {
+  scalar_t x1[LANES], y1[LANES], x2[LANES], y2[LANES], area[LANES];
+  scalar_t left, top, right, bottom;
+
+  // Anchors begin..begin+LANES-1; beyond the last, points at infinity, which touch nothing.
+  MRCNN_INLINE Chunk(const Problem<scalar_t>& problem, int64_t begin) {
+    constexpr scalar_t infinity = std::numeric_limits<scalar_t>::infinity();
+    const int64_t count = std::min(LANES, problem.num_anchors - begin);
+    const scalar_t* anchor = problem.anchors + 4 * begin;
+    for (int64_t lane = 0; lane < count; lane++) {
+      x1[lane] = anchor[4 * lane], y1[lane] = anchor[4 * lane + 1];
+      x2[lane] = anchor[4 * lane + 2], y2[lane] = anchor[4 * lane + 3];
+    }
+    for (int64_t lane = count; lane < LANES; lane++) {
+      x1[lane] = y1[lane] = infinity;
+      x2[lane] = y2[lane] = -infinity;
+    }
+    left = top = infinity;
+    right = bottom = -infinity;
+    for (int64_t lane = 0; lane < LANES; lane++) {
+      area[lane] = (x2[lane] - x1[lane]) * (y2[lane] - y1[lane]);
+      left = std::min(left, x1[lane]), top = std::min(top, y1[lane]);
+      right = std::max(right, x2[lane]), bottom = std::max(bottom, y2[lane]);
+    }
+  }
+
+  MRCNN_INLINE bool touches(const scalar_t* gt) const {
+    return gt[0] < right && gt[2] > left && gt[1] < bottom && gt[3] > top;
+  }
+
+  // The IoU of one anchor with one object, NaN (no area, or infinite) as 0.
+  MRCNN_INLINE scalar_t iou(int64_t lane, const scalar_t* gt, scalar_t gt_area) const {
+    const scalar_t width = std::max(std::min(gt[2], x2[lane]) - std::max(gt[0], x1[lane]), scalar_t(0));
+    const scalar_t height = std::max(std::min(gt[3], y2[lane]) - std::max(gt[1], y1[lane]), scalar_t(0));
+    const scalar_t inter = width * height;
+    const scalar_t ratio = inter / (gt_area + area[lane] - inter);
+    return ratio > 0 ? ratio : scalar_t(0);
+  }
+};
+
+template <typename scalar_t>
+MRCNN_INLINE scalar_t area_of(const scalar_t* box) {
+  return (box[2] - box[0]) * (box[3] - box[1]);
+}
+
+// First pass over chunks from..to-1: every anchor's best IoU and match, and the best that each object saw here.
+template <typename scalar_t>
+MRCNN_INLINE void find_best(Problem<scalar_t>& problem, int64_t from, int64_t to, scalar_t* best_of_gt) {
+  using index_t = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int64_t>;  // as wide as a coordinate
+  for (int64_t begin = from * LANES; begin < std::min(to * LANES, problem.num_anchors); begin += LANES) {
+    const Chunk<scalar_t> chunk(problem, begin);
+    scalar_t best[LANES] = {};
+    index_t match[LANES] = {};
+    for (int64_t g = 0; g < problem.num_gt; g++) {
+      const scalar_t* gt = problem.gt_boxes + 4 * g;
+      if (!chunk.touches(gt)) continue;
+      const scalar_t gt_area = area_of(gt);
+      // Numbers that are not negative are ordered as their bits are, and a maximum of integers can be vectorised.
+      index_t best_here = bits_of<index_t>(best_of_gt[g]);
+      for (int64_t lane = 0; lane < LANES; lane++) {
+        const scalar_t iou = chunk.iou(lane, gt, gt_area);
+        match[lane] = iou > best[lane] ? index_t(g) : match[lane];  // > : the first object wins a tie
+        best[lane] = iou > best[lane] ? iou : best[lane];
+        best_here = std::max(best_here, bits_of<index_t>(iou));
+      }
+      best_of_gt[g] = bits_of<scalar_t>(best_here);
+    }
+    const int64_t count = std::min(LANES, problem.num_anchors - begin);
+    for (int64_t lane = 0; lane < count; lane++) {
+      const scalar_t iou = best[lane];
+      problem.iou[begin + lane] = iou;
+      const int64_t unmatched = iou < problem.low_threshold ? -1 : -2;
+      problem.matches[begin + lane] = iou >= problem.high_threshold ? match[lane] : unmatched;
+    }
+  }
+}
+
+// The object that an anchor overlaps most.
+template <typename scalar_t>
+MRCNN_INLINE int64_t arg_max(const Problem<scalar_t>& problem, const Chunk<scalar_t>& chunk, int64_t lane) {
+  scalar_t best = 0;
+  int64_t match = 0;
+  for (int64_t g = 0; g < problem.num_gt; g++) {
+    const scalar_t* gt = problem.gt_boxes + 4 * g;
+    const scalar_t iou = chunk.iou(lane, gt, area_of(gt));
+    if (iou > best) best = iou, match = g;
+  }
+  return match;
+}
+
+// Second pass: anchors that reach some object's best IoU are matched after all, to the object that is best for *them*.
+template <typename scalar_t>
+MRCNN_INLINE void claim_best(Problem<scalar_t>& problem, int64_t from, int64_t to) {
+  for (int64_t begin = from * LANES; begin < std::min(to * LANES, problem.num_anchors); begin += LANES) {
+    const int64_t count = std::min(LANES, problem.num_anchors - begin);
+    const scalar_t best_in_chunk = *std::max_element(problem.iou + begin, problem.iou + begin + count);
+    if (!(best_in_chunk >= problem.least_best)) continue;
+    const Chunk<scalar_t> chunk(problem, begin);
+    for (int64_t g = 0; g < problem.num_gt; g++) {
+      const scalar_t* gt = problem.gt_boxes + 4 * g;
+      const scalar_t wanted = problem.best_of_gt[g];
+      if (!(wanted > 0 && best_in_chunk >= wanted && chunk.touches(gt))) continue;
+      for (int64_t lane = 0; lane < count; lane++)
+        if (problem.matches[begin + lane] < 0 && chunk.iou(lane, gt, area_of(gt)) == wanted)
+          problem.matches[begin + lane] = arg_max(problem, chunk, lane);
+    }
+  }
+}
+
+MRCNN_WIDEST void find_best_of(Problem<float>& problem, int64_t from, int64_t to, float* best_of_gt) {
+  find_best(problem, from, to, best_of_gt);
+}
+MRCNN_WIDEST void find_best_of(Problem<double>& problem, int64_t from, int64_t to, double* best_of_gt) {
+  find_best(problem, from, to, best_of_gt);
+}
+
+template <typename scalar_t>
+void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
+  const int64_t chunks = (problem.num_anchors + LANES - 1) / LANES;
+  problem.best_of_gt.assign(problem.num_gt, 0);
+  std::mutex merging;  // a maximum comes out the same in whatever order threads bring theirs
+  torch::stable::parallel_for(0, chunks, /*grain_size=*/16, [&](int64_t from, int64_t to) {
+    std::vector<scalar_t> best_here(problem.num_gt, 0);
+    find_best_of(problem, from, to, best_here.data());
+    const std::lock_guard<std::mutex> lock(merging);
+    for (int64_t g = 0; g < problem.num_gt; g++)
+      problem.best_of_gt[g] = std::max(problem.best_of_gt[g], best_here[g]);
+  });
+  if (!allow_low_quality_matches) return;
+  problem.least_best = std::numeric_limits<scalar_t>::infinity();
+  for (const scalar_t best : problem.best_of_gt)
+    if (best > 0) problem.least_best = std::min(problem.least_best, best);
+  torch::stable::parallel_for(
+      0, chunks, /*grain_size=*/16, [&](int64_t from, int64_t to) { claim_best(problem, from, to); });
+}
+
+std::tuple<Tensor, Tensor> match_anchors(
+    const Tensor& anchors, const Tensor& gt_boxes, double high_threshold, double low_threshold,
+    bool allow_low_quality_matches) {
+  check_boxes("anchors", anchors, 4);
+  check_boxes("gt_boxes", gt_boxes, 4);
+  STD_TORCH_CHECK(
+      anchors.scalar_type() == gt_boxes.scalar_type() && anchors.is_contiguous() && gt_boxes.is_contiguous(),
+      "anchors and gt_boxes must be contiguous and of one dtype");
+  check_same_device("gt_boxes", gt_boxes, "anchors", anchors);
+  const int64_t n = anchors.size(0);
+  Tensor matches = torch::stable::new_empty(anchors, {&n, 1}, ScalarType::Long);
+  Tensor iou = torch::stable::new_empty(anchors, {&n, 1});
+  auto run = [&](auto zero) {
+    using scalar_t = decltype(zero);
+    match<scalar_t>(
+        {anchors.const_data_ptr<scalar_t>(), n, gt_boxes.const_data_ptr<scalar_t>(), gt_boxes.size(0),
+         static_cast<scalar_t>(high_threshold), static_cast<scalar_t>(low_threshold), {}, 0,
+         matches.mutable_data_ptr<int64_t>(), iou.mutable_data_ptr<scalar_t>()},
+        allow_low_quality_matches);
+  };
+  anchors.scalar_type() == ScalarType::Double ? run(double()) : run(float());
+  return {matches, iou};
+}
+
+}  // namespace
+}  // namespace mrcnn
+
+STABLE_TORCH_LIBRARY_IMPL(MRCNN_LIBRARY, CPU, m) { m.impl("match_anchors", TORCH_BOX(&mrcnn::match_anchors)); }

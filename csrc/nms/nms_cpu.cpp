@@ -1,0 +1,146 @@
+// Non-maximum suppression on the CPU.
+//
+// The greedy rule is serial: whether a box is kept depends on all better ones. What can be done in parallel is the work
+// that a kept box causes, its comparison with every box after it. So, with boxes sorted by falling score:
+//
+//   block:     0..255   | 256..511 | 512 ............ N-1
+//              resolve  |--------- kept ones of the block against all later boxes, LANES at a time, on all cores
+//                         resolve |--------- ...
+//
+// Coordinates lie in one array each, so that a vector of lanes is one load; there is no N x N table.
+#include <algorithm>
+#include <vector>
+
+#include "checks.h"
+#include "cpu.h"
+#include "library.h"
+#include "nms/sorted.h"
+#include "nms/threshold.h"
+
+namespace mrcnn {
+namespace {
+
+constexpr int64_t LANES = 64;  // boxes compared at once: a few vectors, whatever their width
+constexpr int64_t BLOCK = 256;  // boxes resolved one after the other before all the rest is looked at
+constexpr int64_t GRAIN = 64;  // chunks of LANES that are worth a thread of their own
+
+template <typename scalar_t>
+struct SortedBoxes {
+  std::vector<scalar_t> x1, y1, x2, y2, area;
+  std::vector<uint8_t> dropped;
+
+  SortedBoxes(const scalar_t* boxes, const int64_t* order, int64_t n) {
+    for (auto* column : {&x1, &y1, &x2, &y2, &area}) column->resize(n);
+    dropped.resize(n);
+    for (int64_t i = 0; i < n; i++) {
+      const scalar_t* box = boxes + 4 * order[i];
+      x1[i] = box[0], y1[i] = box[1], x2[i] = box[2], y2[i] = box[3];
+      area[i] = (x2[i] - x1[i]) * (y2[i] - y1[i]);
+    }
+  }
+};
+
+// Drop those of the boxes j..j+count-1, at most LANES, whose IoU with box i is above the threshold.
+//
+// A division is slow, and few pairs overlap much. When inter / union, rounded, is above the threshold then inter is at
+// least threshold * union, rounded: only where that holds for some lane is the division done.
+template <typename scalar_t>
+MRCNN_INLINE void suppress(SortedBoxes<scalar_t>& boxes, int64_t i, int64_t j, int64_t count, scalar_t threshold) {
+  using mask_t = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int64_t>;  // as wide, so that it vectorises
+  const scalar_t x1 = boxes.x1[i], y1 = boxes.y1[i], x2 = boxes.x2[i], y2 = boxes.y2[i], area = boxes.area[i];
+  const scalar_t *x1s = &boxes.x1[j], *y1s = &boxes.y1[j], *x2s = &boxes.x2[j], *y2s = &boxes.y2[j];
+  const scalar_t* areas = &boxes.area[j];
+  scalar_t inters[LANES], unions[LANES];
+  mask_t close = 0;
+  for (int64_t lane = 0; lane < count; lane++) {
+    const scalar_t width = std::max(std::min(x2, x2s[lane]) - std::max(x1, x1s[lane]), scalar_t(0));
+    const scalar_t height = std::max(std::min(y2, y2s[lane]) - std::max(y1, y1s[lane]), scalar_t(0));
+    inters[lane] = width * height;
+    unions[lane] = area + areas[lane] - inters[lane];
+    close |= inters[lane] >= threshold * unions[lane] ? mask_t(-1) : mask_t(0);
+  }
+  if (!close) return;
+  uint8_t* dropped = &boxes.dropped[j];
+  for (int64_t lane = 0; lane < count; lane++) dropped[lane] |= inters[lane] / unions[lane] > threshold;
+}
+
+template <typename scalar_t>
+MRCNN_INLINE void suppress_chunks(
+    SortedBoxes<scalar_t>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, scalar_t threshold) {
+  for (int64_t j = begin; j < end; j += LANES)
+    for (const int64_t i : kept) suppress(boxes, i, j, std::min(LANES, end - j), threshold);
+}
+
+MRCNN_WIDEST void suppress_later(
+    SortedBoxes<float>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, float threshold) {
+  suppress_chunks(boxes, kept, begin, end, threshold);
+}
+MRCNN_WIDEST void suppress_later(
+    SortedBoxes<double>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, double threshold) {
+  suppress_chunks(boxes, kept, begin, end, threshold);
+}
+
+// Where each group begins among the sorted boxes, and where the last one ends.
+std::vector<int64_t> group_starts(const SortedInput& input) {
+  const int64_t n = input.order.numel();
+  std::vector<int64_t> starts{0};
+  if (input.groups) {
+    const int64_t* group = input.groups->const_data_ptr<int64_t>();
+    for (int64_t i = 1; i < n; i++)
+      if (group[i] != group[i - 1]) starts.push_back(i);
+  }
+  starts.push_back(n);
+  return starts;
+}
+
+// The boxes begin..end-1, one group, by falling score: sets `dropped` of each.
+template <typename scalar_t>
+void suppress_group(SortedBoxes<scalar_t>& boxes, int64_t begin, int64_t end, scalar_t threshold) {
+  for (int64_t block = begin; block < end; block += BLOCK) {
+    const int64_t block_end = std::min(block + BLOCK, end);
+    std::vector<int64_t> kept;
+    for (int64_t i = block; i < block_end; i++) {
+      if (boxes.dropped[i]) continue;
+      kept.push_back(i);
+      suppress_later(boxes, {i}, i + 1, block_end, threshold);
+    }
+    const int64_t chunks = (end - block_end + LANES - 1) / LANES;
+    torch::stable::parallel_for(0, chunks, GRAIN, [&](int64_t from, int64_t to) {
+      suppress_later(boxes, kept, block_end + from * LANES, std::min(block_end + to * LANES, end), threshold);
+    });
+  }
+}
+
+template <typename scalar_t>
+Tensor nms_sorted(const SortedInput& input, double iou_threshold) {
+  const int64_t n = input.order.numel();
+  const int64_t* order = input.order.const_data_ptr<int64_t>();
+  const int64_t* rank = input.rank ? input.rank->const_data_ptr<int64_t>() : nullptr;
+  SortedBoxes<scalar_t> boxes(input.boxes.const_data_ptr<scalar_t>(), order, n);
+  const scalar_t threshold = round_down<scalar_t>(iou_threshold);
+  const std::vector<int64_t> starts = group_starts(input);
+  // One group: its inner loop is spread over the cores. Several: each is one core's work.
+  torch::stable::parallel_for(0, starts.size() - 1, 1, [&](int64_t from, int64_t to) {
+    for (int64_t g = from; g < to; g++) suppress_group(boxes, starts[g], starts[g + 1], threshold);
+  });
+
+  std::vector<int64_t> kept_row(n, -1);  // by rank of score over all groups
+  for (int64_t i = 0; i < n; i++)
+    if (!boxes.dropped[i]) kept_row[rank ? rank[i] : i] = order[i];
+  kept_row.erase(std::remove(kept_row.begin(), kept_row.end(), -1), kept_row.end());
+  const int64_t kept = kept_row.size();
+  Tensor result = torch::stable::new_empty(input.order, {&kept, 1});
+  std::copy(kept_row.begin(), kept_row.end(), result.mutable_data_ptr<int64_t>());
+  return result;
+}
+
+Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold, const std::optional<Tensor>& groups) {
+  const SortedInput input = sort_input(boxes, scores, groups);
+  return boxes.scalar_type() == ScalarType::Double ? nms_sorted<double>(input, iou_threshold)
+                                                   : nms_sorted<float>(input, iou_threshold);
+}
+
+}  // namespace
+}  // namespace mrcnn
+
+STABLE_TORCH_LIBRARY_IMPL(MRCNN_LIBRARY, CPU, m) { m.impl("nms", TORCH_BOX(&mrcnn::nms)); }
