@@ -80,8 +80,9 @@ def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     state = (norm.eps, *((source.data_ptr(), source._version) for source in sources))
     kept = conv.__dict__.get("_folded")
     if kept is None or kept[0] != state:
-        scale, shift = scale_and_shift(norm)
-        kept = conv.__dict__["_folded"] = (state, conv.weight * scale[:, None, None, None], shift)
+        with torch.no_grad(), torch.inference_mode(False):  # what is kept may be used outside inference mode
+            scale, shift = scale_and_shift(norm)
+            kept = conv.__dict__["_folded"] = (state, conv.weight * scale[:, None, None, None], shift)
     return kept[1:]
 
 
