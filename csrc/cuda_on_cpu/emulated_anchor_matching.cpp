@@ -1,0 +1,2 @@
+#include "../anchor_matching/anchor_matching.cu"
+#include "../anchor_matching/anchor_matching_cuda.cpp"

@@ -1,0 +1,2 @@
+#include "../nms/nms.cu"
+#include "../nms/nms_cuda.cpp"

@@ -1,0 +1,2 @@
+#include "../roi_align/roi_align.cu"
+#include "../roi_align/roi_align_cuda.cpp"
