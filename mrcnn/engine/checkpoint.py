@@ -20,6 +20,9 @@ from typing import IO, Any
 import torch
 from torch import nn
 
+from mrcnn import zoo
+from mrcnn.weights import refuse_differences
+
 FORMAT = "mrcnn 1"
 
 
@@ -77,17 +80,12 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 
 
 def model_contents(model: nn.Module) -> dict[str, Any]:
-    recipe = getattr(model, "recipe", None)
-    if recipe is None:
-        raise CheckpointError("the model has no recipe: build it with one of the builders of mrcnn.zoo")
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    return {"format": FORMAT, "recipe": recipe, "labels": getattr(model, "labels", None), "state_dict": state}
+    return {"format": FORMAT, "recipe": model.recipe, "labels": model.labels, "state_dict": state}
 
 
 def load_model(path: str | Path) -> nn.Module:
     """The model of a model file or a checkpoint, on the CPU, in evaluation mode. Raises CheckpointError."""
-    from mrcnn import zoo
-
     contents = read(path)
     recipe = contents["recipe"]
     try:
@@ -136,30 +134,11 @@ def _is_state_dict(contents: Any) -> bool:
 
 def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Loads a state dict; a CheckpointError names the keys and shapes in which it differs from the model's."""
-    own = model.state_dict()
-    differences = [
-        _named("the model needs, the file lacks", sorted(own.keys() - state.keys())),
-        _named("the file has, the model does not know", sorted(state.keys() - own.keys())),
-        _named(
-            "of another shape",
-            [
-                f"{name} (file {tuple(state[name].shape)}, model {tuple(own[name].shape)})"
-                for name in own
-                if name in state and state[name].shape != own[name].shape
-            ],
-        ),
-    ]
-    found = [difference for difference in differences if difference]
-    if found:
-        raise CheckpointError(f"{source}: the weights are of another model: {'; '.join(found)}")
+    try:
+        refuse_differences(model.state_dict(), dict(state))
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}") from error
     model.load_state_dict(state)
-
-
-def _named(what: str, keys: list[str], most: int = 4) -> str:
-    if not keys:
-        return ""
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return f"{what}: {', '.join(keys[:most])}{more}"
 
 
 # ---- checkpoints of a run --------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mrcnn.data import collate
 from mrcnn.engine import distributed
+from mrcnn.engine.labels import shared_labels
 from mrcnn.engine.loading import start_worker
 
 KINDS = ("bbox", "segm", "keypoints")
@@ -39,8 +40,9 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """COCO metrics of a model on a data set: ``{"bbox": {"AP", "AP50", …}, "segm": {…}, "keypoints": {…}}``.
 
-    Only what the model predicts and the data set annotates. With several processes each predicts its share of the
-    batches; all get the metrics of the whole.
+    Only what the model predicts and the data set annotates. A model's categories are the data set's of the same name;
+    a model without labels has the data set's. With several processes each predicts its share of the batches; all get
+    the metrics of the whole.
     """
     detections = gather_detections(model, dataset, batch_size, workers, show_progress)
     metrics = score(dataset.coco(), detections) if distributed.is_main() else None
@@ -63,13 +65,14 @@ def gather_detections(
         worker_init_fn=start_worker if workers else None,
     )
     device, training = next(model.parameters()).device, model.training
+    labels = shared_labels(model.labels, dataset)
     found: dict[str, list[dict]] = {}
     hidden = None if show_progress and distributed.is_main() else True  # None: tqdm looks for a terminal
     model.eval()
     for images, targets in tqdm(loader, desc="evaluating", unit=" batches", disable=hidden, leave=False):
         results = model([image.to(device) for image in images])
         for result, target in zip(results, targets, strict=True):
-            for kind, entries in to_coco(result, target["image_id"], dataset).items():
+            for kind, entries in to_coco(result, target["image_id"], labels).items():
                 found.setdefault(kind, []).extend(entries)
     model.train(training)
     gathered = distributed.gather(found)
@@ -77,17 +80,20 @@ def gather_detections(
     return {kind: [entry for part in gathered for entry in part.get(kind, [])] for kind in sorted(kinds)}
 
 
-def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: Any) -> dict[str, list[dict]]:
+def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, Any]) -> dict[str, list[dict]]:
     """One picture's results in COCO's results format, by kind.
 
-    ``labels`` has ``category_ids`` and ``keypoint_labels``, as data sets have. Masks (K, 1, H, W) are cut at 0.5, and
-    keypoints are kept for labels that have joints: what the head says of a ball's knees means nothing.
+    ``labels`` is a model's. Masks (K, 1, H, W) are cut at 0.5. Keypoints are kept for labels that have joints: what the
+    head says of a ball's knees means nothing. Labels whose category id is None are left out.
     """
-    boxes = result["boxes"].cpu().double()
+    ids = labels["category_ids"]
+    rows = [row for row, label in enumerate(result["labels"].tolist()) if ids[label] is not None]
+    result = {name: value[rows].cpu() for name, value in result.items()}
+    boxes = result["boxes"].double()
     corner_and_size = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
     names = result["labels"].tolist()
     common = [
-        {"image_id": image_id, "category_id": labels.category_ids[label], "score": score}
+        {"image_id": image_id, "category_id": ids[label], "score": score}
         for label, score in zip(names, result["scores"].tolist(), strict=True)
     ]
     found = {"bbox": [entry | {"bbox": box} for entry, box in zip(common, corner_and_size, strict=True)]}
@@ -95,11 +101,11 @@ def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: Any) -> dict
         codes = encode_masks(result["masks"][:, 0] > 0.5)
         found["segm"] = [entry | {"segmentation": code} for entry, code in zip(common, codes, strict=True)]
     if "keypoints" in result:
-        joints = result["keypoints"].cpu().double().flatten(1).tolist()
+        joints = result["keypoints"].double().flatten(1).tolist()
         found["keypoints"] = [
             entry | {"keypoints": row}
             for entry, row, label in zip(common, joints, names, strict=True)
-            if label in labels.keypoint_labels
+            if label in labels["keypoint_labels"]
         ]
     return found
 

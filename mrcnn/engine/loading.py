@@ -93,7 +93,15 @@ class SeededPictures(Dataset):
             image, target = self.dataset[picture]
             if self.augment is not None:
                 image, target = self.augment(image, target, torch.Generator().manual_seed(seed))
-        return image, target | {"seed": seed}
+        return image, without_crowds(target) | {"seed": seed}
+
+
+def without_crowds(target: dict) -> dict:
+    """A crowd's one box around many teaches neither what an object nor what background is."""
+    single = target["iscrowd"] == 0
+    if single.all():
+        return target
+    return {name: value[single] if isinstance(value, torch.Tensor) else value for name, value in target.items()}
 
 
 def start_worker(_worker: int) -> None:
@@ -115,5 +123,5 @@ def make_loader(pictures: SeededPictures, steps: Steps, workers: int, pin: bool)
 
 
 def shape_groups(dataset: Any) -> torch.Tensor:
-    """0 for an upright picture, 1 for one as wide as high or wider: from the annotations, without opening pictures."""
-    return torch.tensor([int(image["width"] >= image["height"]) for image in dataset.coco()["images"]])
+    """0 for an upright picture, 1 for one at least as wide as high; from the annotations, without opening pictures."""
+    return torch.tensor([int(width >= height) for width, height in dataset.sizes()])

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrcnn.backbone import freeze_stages
 from mrcnn.engine import checkpoint, distributed
+from mrcnn.engine.labels import labels_of
 from mrcnn.engine.loading import Order, SeededPictures, Steps, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.record import Progress, Record
 from mrcnn.engine.schedule import learning_rate, make_optimizer
@@ -305,17 +306,6 @@ def freeze(model: nn.Module, stages: int) -> list[nn.Module]:
     body = model.backbone.body
     freeze_stages(body, trainable=5 - stages)
     return [part for part in body.children() if not any(p.requires_grad for p in part.parameters())]
-
-
-def labels_of(dataset: Any) -> dict[str, list]:
-    """What the numbers in a model's results mean, as JSON can hold it; goes with the model into its file."""
-    return {
-        "categories": list(dataset.categories),
-        "category_ids": list(dataset.category_ids),
-        "keypoint_names": list(dataset.keypoint_names),
-        "skeleton": [list(bone) for bone in dataset.skeleton],
-        "keypoint_labels": sorted(dataset.keypoint_labels),
-    }
 
 
 def _names(targets: list[dict]) -> str:

@@ -267,6 +267,22 @@ def draw_page(
     return figure
 
 
+def draw_samples(
+    images: Sequence[Any], targets: Sequence[dict[str, Any]], labels: dict[str, Any] | None, *, columns: int = 4
+) -> Figure:
+    """A page of pictures with what is annotated in them."""
+    rows = -(-len(images) // columns)
+    side, gap = 2.2, 0.1
+    figure = new_figure(columns * (side + gap) + gap, rows * (side + gap) + gap)
+    width, height = figure.get_size_inches()
+    for index, (image, target) in enumerate(zip(images, targets, strict=True)):
+        row, column = divmod(index, columns)
+        left, bottom = gap + column * (side + gap), height - (row + 1) * (side + gap)
+        axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+        draw_objects(axes, image, target, labels, scale=1.1)
+    return figure
+
+
 def draw_curves(
     losses: list[dict[str, float]],
     metrics: dict[str, dict[str, float]] | list[dict[str, float]],

@@ -79,7 +79,7 @@ class Oracle(nn.Module):
 
     def __init__(self, answers: list[dict[str, Tensor]]):
         super().__init__()
-        self.answers = answers
+        self.answers, self.labels = answers, None
         self.weight = nn.Parameter(torch.zeros(1))  # the engine asks a model for its device
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -141,4 +141,5 @@ class Noise:
     def __getitem__(self, index: int) -> tuple[Tensor, dict]:
         image = (torch.rand(3, 16, 16) * 255).to(torch.uint8)
         x = float(index + 1)
-        return image, {"boxes": torch.tensor([[x, x, x + 8, x + 8]]), "labels": torch.tensor([1]), "image_id": index}
+        boxes, labels = torch.tensor([[x, x, x + 8, x + 8]]), torch.tensor([1])
+        return image, {"boxes": boxes, "labels": labels, "iscrowd": torch.tensor([0]), "image_id": index}

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn.engine.evaluate import encode_masks, evaluate, gather_detections, score, to_coco
+from mrcnn.engine.labels import labels_of
 
 PERSON, BALL = 1, 2
 SCENES = [
@@ -206,5 +207,23 @@ def test_model_keeps_its_mode(dataset):
 
 
 def test_boxes_become_corner_and_size(dataset):
-    entry = to_coco(truth_as_results(dataset[0][1]), 5, dataset)["bbox"][1]
+    entry = to_coco(truth_as_results(dataset[0][1]), 5, labels_of(dataset))["bbox"][1]
     assert entry == {"image_id": 5, "category_id": 12, "score": pytest.approx(0.9), "bbox": [50.0, 10.0, 40.0, 40.0]}
+
+
+def test_categories_are_matched_by_name(dataset):
+    """A model that counts its labels in another way, and knows a category that the data set does not have."""
+    told = answers(dataset)
+    for result in told:
+        result["labels"] = 3 - result["labels"]  # 1 is the ball, 2 the person
+    told[2] = {name: value[:1].clone() for name, value in told[0].items()}
+    told[2]["labels"][:] = 3  # a kite where there is nothing
+    model = Oracle(told)
+    model.labels = {"categories": ["background", "ball", "person", "kite"], "keypoint_labels": [2]}
+    metrics = evaluate(model, dataset)
+    assert {kind: values["AP"] for kind, values in metrics.items()} == pytest.approx(
+        {"bbox": 1.0, "segm": 1.0, "keypoints": 1.0}
+    )
+    model.labels = {"categories": ["background", "kite"], "keypoint_labels": []}
+    with pytest.raises(ValueError, match=r"knows kite.*has person, ball.*no category in common"):
+        evaluate(model, dataset)

@@ -1,0 +1,267 @@
+"""The `mrcnn` command. What takes long to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(package_name="mrcnn")
+def cli() -> None:
+    """Mask R-CNN from scratch: boxes, masks and body joints."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command and exits: 0; 1 after an error, told in a sentence; 2 for options that do not exist; 130 and 143
+    after Ctrl-C and SIGTERM. With MRCNN_TRACEBACK=1 in the environment errors come with their traceback."""
+    try:
+        sys.exit(cli.main(arguments, prog_name="mrcnn", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        click.echo(f"\n{stop}" if str(stop) else "\nstopped", err=True)
+        sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
+    except _user_errors() as error:
+        if os.environ.get("MRCNN_TRACEBACK") == "1":
+            raise
+        click.echo(f"mrcnn: {error}", err=True)
+        sys.exit(1)
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message is meant for the user. Evaluated only when one has happened."""
+    from mrcnn.engine.checkpoint import CheckpointError
+    from mrcnn.engine.train import TrainingError
+
+    return (CheckpointError, TrainingError, ValueError, OSError, ImportError)
+
+
+# ---- options that commands share
+
+
+def data_options(prefix: str = "", required: bool = True) -> Any:
+    what = "validation pictures" if prefix else "pictures"
+    options = [
+        click.option(f"--{prefix}data", required=required, help=f'Folder of the {what}, or "playground".'),
+        click.option(f"--{prefix}annotations", help="Their annotations: a JSON file in COCO's format."),
+        click.option(f"--{prefix}keypoints", help="A second such file, with the joints of the same objects."),
+    ]
+    return _together(options)
+
+
+def _together(options: list) -> Any:
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+device_option = click.option("--device", help='"cpu", "cuda", …  [default: a GPU if there is one]')
+workers_option = click.option("--workers", type=click.IntRange(0), help="Processes that read pictures.")
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="What a missing or broken picture does: end the run, or be left out with a warning.",
+)
+builder_option = click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name.")
+
+
+# ---- commands
+
+
+@cli.command()
+@click.option("--out", type=FOLDER, default=Path("runs/demo"), show_default=True, help="Folder for what it leaves.")
+@click.option("--seconds", type=click.FloatRange(1), help="Time to train.  [default: 190]")
+@click.option("--scenes", type=click.IntRange(1), default=200, show_default=True, help="Scenes to evaluate on.")
+@click.option("--seed", type=click.IntRange(0), help="Of the weights and the scenes.")
+def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> None:
+    """Train the small joint model on the playground, evaluate it, draw what it sees. Minutes on two CPU cores."""
+    from dataclasses import replace
+
+    from mrcnn.engine import demo as demo_engine
+    from mrcnn.engine.runs import summary_lines
+
+    settings = replace(demo_engine.SETTINGS, **_given(seconds=seconds, seed=seed))
+    click.echo(f"Training playground_rcnn from scratch for {settings.seconds:.0f} s …")
+    metrics = demo_engine.demo(out, settings, scenes)
+    click.echo(f"\nAfter {metrics['train_steps']} steps, on {scenes} scenes it never saw:")
+    for line in summary_lines(metrics):
+        click.echo(f"  {line}")
+    coins = metrics.get("coins")
+    if coins:
+        click.echo(f"On a photograph: {coins['found']} of {coins['coins']} coins, {coins['detections']} detections.")
+    else:
+        click.echo("The photograph of coins was left out: it comes with scikit-image, which is not installed.")
+    click.echo(f"\nLook at  {out / 'predictions.png'}\n         {out / 'curves.png'}")
+    if coins:
+        click.echo(f"         {out / 'coins.png'}")
+    click.echo(f"Numbers  {out / 'metrics.json'}\nModel    {out / 'model.pt'}")
+
+
+@cli.command()
+@data_options()
+@data_options("val-", required=False)
+@on_error_option
+@click.option("--model", "builder", help='A builder\'s name, or "playground".  [default: the one of --weights]')
+@click.option("--weights", help="Where to start: a model.pt, a torchvision .pth with --model, or COCO_V1.")
+@click.option("--backbone-weights", help="A ResNet classifier to start from: a file, or IMAGENET1K_V1.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the model, checkpoints, curves.")
+@click.option("--steps", type=click.IntRange(1), help="How long to train: steps …")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="… or seconds.")
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures per step, of all processes together.")
+@click.option("--lr", type=float, help="The highest learning rate.")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]))
+@click.option("--weight-decay", type=float)
+@click.option("--schedule", type=click.Choice(["cosine", "steps"]), help="How the learning rate falls.")
+@click.option("--warmup", type=float, help="Share of the run in which the learning rate rises.")
+@click.option("--clip", type=float, help="The longest gradient.")
+@click.option("--average", type=float, help="Decay per step of the averaged weights; 0: none.")
+@click.option("--bfloat16", is_flag=True, default=None, help="Forward pass in bfloat16.")
+@click.option("--frozen-stages", type=int, help="How many of the backbone's five stages are not trained.")
+@click.option("--group-shapes/--mix-shapes", default=None, help="Batches of upright or of wide pictures.")
+@workers_option
+@click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
+@click.option("--checkpoint-every", type=click.IntRange(0), help="Steps between checkpoints.")
+@click.option("--evaluate-every", type=click.IntRange(0), help="Steps between evaluations.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@device_option
+def train(
+    data: str,
+    annotations: str | None,
+    keypoints: str | None,
+    val_data: str | None,
+    val_annotations: str | None,
+    val_keypoints: str | None,
+    on_error: str,
+    builder: str | None,
+    weights: str | None,
+    backbone_weights: str | None,
+    out: Path,
+    steps: int | None,
+    seconds: float | None,
+    batch_size: int | None,
+    resume: bool,
+    device: str | None,
+    **chosen: Any,
+) -> None:
+    """Train a model on COCO-format data. Under torchrun, on many GPUs or machines."""
+    from mrcnn.engine.runs import DataSource, train_run
+
+    validation = DataSource(val_data, val_annotations, val_keypoints, on_error) if val_data else None
+    train_run(
+        DataSource(data, annotations, keypoints, on_error),
+        validation,
+        out,
+        builder=builder,
+        weights=weights,
+        backbone_weights=backbone_weights,
+        budget={"steps": steps, "seconds": seconds},
+        batch_size=batch_size,
+        chosen=_given(**chosen),
+        resume=resume,
+        device=device,
+        say=click.echo,
+    )
+
+
+@cli.command("eval")
+@click.option("--weights", required=True, help="A model.pt, or a torchvision .pth file with --model.")
+@builder_option
+@data_options()
+@on_error_option
+@click.option("--out", type=FILE, help="A JSON file for the metrics.")
+@workers_option
+@device_option
+def evaluate(
+    weights: str,
+    builder: str | None,
+    data: str,
+    annotations: str | None,
+    keypoints: str | None,
+    on_error: str,
+    out: Path | None,
+    workers: int | None,
+    device: str | None,
+) -> None:
+    """COCO metrics of a model for boxes, masks and joints."""
+    from mrcnn.engine.runs import DataSource, eval_run
+
+    eval_run(
+        DataSource(data, annotations, keypoints, on_error), weights, builder, out, device, workers or 0, click.echo
+    )
+
+
+@cli.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@click.option("--weights", required=True, help="A model.pt, or a torchvision .pth file with --model.")
+@builder_option
+@click.option("--out", type=FOLDER, required=True, help="Folder for the drawings and results.json.")
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="What is drawn.")
+@device_option
+def predict(
+    photos: tuple[str, ...], weights: str, builder: str | None, out: Path, min_score: float, device: str | None
+) -> None:
+    """Find objects in photographs: drawings, and results in COCO's format."""
+    from mrcnn.engine import distributed
+    from mrcnn.engine.building import trained_model
+    from mrcnn.engine.predict import predict as predict_photos
+
+    with distributed.processes(device) as where:
+        results, complaints = predict_photos(trained_model(weights, builder).to(where), photos, out, min_score)
+    shown = sum(entry["score"] >= min_score for entry in results)
+    read = len(photos) - len(complaints)
+    click.echo(f"{read} photographs, {shown} objects: drawings and results.json in {out}")
+    for complaint in complaints:
+        click.echo(f"mrcnn: {complaint}", err=True)
+    if complaints:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder for images/, instances.json, person_keypoints.json.")
+@click.option("--images", type=click.IntRange(1), required=True, help="How many scenes.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--size", type=click.IntRange(32), default=128, show_default=True, help="Width and height in pixels.")
+def playground(out: Path, images: int, seed: int, size: int) -> None:
+    """Write playground scenes as a COCO-format data set."""
+    from tqdm import tqdm
+
+    from mrcnn.data import Playground, write_coco
+
+    with tqdm(total=images, desc="drawing", unit=" scenes", disable=None, leave=False) as bar:
+        write_coco(Playground(images, seed, size), out, lambda _index: bar.update())
+    click.echo(f"{images} scenes in {out / 'images'}; instances.json and person_keypoints.json beside it")
+
+
+@cli.command()
+@data_options(required=False)
+@click.option("--out", type=FILE, default=Path("samples.png"), show_default=True, help="Page of drawn samples.")
+def doctor(data: str | None, annotations: str | None, keypoints: str | None, out: Path) -> None:
+    """What was built, what was found, what is missing; with --data and --annotations, the same of a data set."""
+    from mrcnn.engine.doctor import data_report, print_machine_report
+
+    if data is None and annotations is None:
+        print_machine_report(click.echo)
+    elif data is None or annotations is None:
+        raise click.UsageError("a data set is --data together with --annotations")
+    elif data_report(data, annotations, keypoints, out, click.echo):
+        sys.exit(1)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that the user gave."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,91 @@
+"""The model that a command works with: from a model file, from published weights, or made to fit a data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrcnn import zoo
+from mrcnn.engine import checkpoint
+from mrcnn.engine.labels import published_labels
+from mrcnn.model import MaskRCNN, ModelSettings
+from mrcnn.weights import load_torchvision, published_weights, read_weights
+
+CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
+JOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, joints, 4, 4)
+
+
+def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
+    """A model to evaluate or predict with. With ``builder``, ``weights`` is a .pth file of torchvision's model of that
+    name, or "COCO_V1"; without, a model file of ours."""
+    if builder is None:
+        return checkpoint.load_model(weights)
+    state = read_weights(published_weights(zoo.build(builder).builder, weights))
+    if CLASSES not in state:
+        raise ValueError(f"{weights} has no {CLASSES}: it is no detection model of torchvision")
+    joints = state[JOINTS].shape[1] if JOINTS in state else None
+    model = zoo.build(builder, num_classes=len(state[CLASSES]), num_keypoints=joints)
+    load_torchvision(model, state)
+    model.labels = published_labels(len(state[CLASSES]))
+    return model.eval()
+
+
+def model_to_train(
+    dataset: Any, builder: str | None, weights: str | None = None, backbone_weights: str | None = None
+) -> tuple[MaskRCNN, list[str]]:
+    """A model for the categories and joints of a data set, and the names of the weights that start afresh.
+
+    ``weights`` (a model file of ours, or a .pth file together with ``builder``) are taken where they fit: the last
+    layers of the heads start afresh if the categories are others. ``builder`` None: the one of the model file.
+    """
+    source = None if weights is None else _settings_and_state(weights, builder)
+    if source is None and builder is None:
+        raise ValueError("name a model (--model), or a model file to start from (--weights)")
+    builder = builder or source[0]
+    settings = fitted(source[1] if source else zoo.build(builder).settings, dataset)
+    model = zoo.make(zoo.build(builder).builder, settings, backbone_weights=backbone_weights)
+    return model, transfer(model, source[2], weights) if source else []
+
+
+def _settings_and_state(weights: str, builder: str | None) -> tuple[str, ModelSettings, dict[str, torch.Tensor]]:
+    """The builder, the settings and the weights of a file."""
+    if builder is not None and (weights == "COCO_V1" or not _is_ours(weights)):
+        model = trained_model(weights, builder)
+        return model.builder, model.settings, model.state_dict()
+    contents = checkpoint.read(weights)
+    recipe = contents["recipe"]
+    settings = ModelSettings.from_dict(recipe["arguments"]["settings"])
+    return recipe["builder"], settings, contents["state_dict"]
+
+
+def _is_ours(weights: str) -> bool:
+    try:
+        checkpoint.read(weights)
+    except checkpoint.CheckpointError:
+        if not Path(weights).is_file():
+            raise
+        return False
+    return True
+
+
+def fitted(settings: ModelSettings, dataset: Any) -> ModelSettings:
+    """A model's settings with the classes and joints of a data set; no keypoint head where there are no joints."""
+    joints = len(dataset.keypoint_names)
+    keypoint = replace(settings.keypoint, num_keypoints=joints) if settings.keypoint and joints else None
+    return replace(settings, num_classes=len(dataset.categories), keypoint=keypoint)
+
+
+def transfer(model: MaskRCNN, state: dict[str, torch.Tensor], source: str) -> list[str]:
+    """Loads the weights that the model has under the same name and in the same shape; returns the names of the rest.
+
+    Raises CheckpointError when not even the backbone fits.
+    """
+    own = model.state_dict()
+    fits = {name for name in own if name in state and state[name].shape == own[name].shape}
+    if not any(name.startswith("backbone.") for name in fits):
+        raise checkpoint.CheckpointError(f"{source}: nothing of these weights fits {model.builder}")
+    model.load_state_dict({name: state[name] if name in fits else own[name] for name in own})
+    return sorted(own.keys() - fits)

@@ -1,0 +1,157 @@
+"""What `mrcnn train` and `mrcnn eval` do: open the data, make the model, train, evaluate, leave files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrcnn.data import CocoDataset, Playground
+from mrcnn.engine import demo, distributed
+from mrcnn.engine.building import model_to_train, trained_model
+from mrcnn.engine.evaluate import evaluate
+from mrcnn.engine.predict import detect, write_json
+from mrcnn.engine.record import read_table
+from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.train import train
+
+Say = Callable[[str], None]
+TEST_SCENES = 500
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where pictures and annotations are. data "playground": scenes drawn on the spot, without files."""
+
+    data: str
+    annotations: str | None = None
+    keypoints: str | None = None
+    on_error: str = "raise"
+
+    def open(self, scenes: int, seed: int) -> Any:
+        """The data set; ``scenes`` and ``seed`` are for the playground."""
+        if self.data == "playground":
+            return Playground(scenes, seed)
+        if self.annotations is None:
+            raise ValueError(f"name the annotations of {self.data}: a JSON file in COCO's format")
+        if not Path(self.data).is_dir():
+            raise ValueError(f"there is no folder {self.data} of pictures")
+        if distributed.is_main():
+            return CocoDataset(self.data, self.annotations, self.keypoints, on_error=self.on_error)
+        with warnings.catch_warnings(action="ignore"):  # once is enough
+            return CocoDataset(self.data, self.annotations, self.keypoints, on_error=self.on_error)
+
+
+def default_settings(builder: str, batch_size: int | None, **budget: Any) -> TrainSettings:
+    """The settings for a model: the demo's for the playground's; the published recipe's for the large ones."""
+    if builder.startswith("playground"):
+        return replace(demo.SETTINGS, batch_size=batch_size or demo.SETTINGS.batch_size, tensorboard=True, **budget)
+    size = batch_size or 2
+    # Mask R-CNN, section 3.1: 0.02 for 16 pictures; the rate goes with their number (Goyal et al. 2017, section 2.1).
+    settings = TrainSettings(batch_size=size, lr=0.02 * size / 16, schedule="steps", average=0.0, **budget)
+    return replace(settings, clip=None, group_shapes=True)
+
+
+def train_run(
+    source: DataSource,
+    validation: DataSource | None,
+    out: Path,
+    *,
+    builder: str | None,
+    weights: str | None,
+    backbone_weights: str | None,
+    budget: dict[str, Any],
+    batch_size: int | None,
+    chosen: dict[str, Any],
+    resume: bool,
+    device: str | None,
+    say: Say,
+) -> None:
+    """Trains on ``source``; leaves model.pt, losses.csv, curves.png and, with ``validation``, metrics.json and pages of
+    predictions in ``out``. ``chosen`` are the settings that are not left to `default_settings`."""
+    with distributed.processes(device) as where:
+        main = distributed.is_main()
+        say = say if main else _silence
+        seed = chosen.get("seed", 0)
+        dataset = source.open(demo.SCENES, seed)
+        test = validation.open(TEST_SCENES, demo.TEST_SEED) if validation else None
+        torch.manual_seed(seed)  # every process begins with the same weights
+        model, fresh = model_to_train(dataset, builder, weights, backbone_weights)
+        if fresh:
+            say(f"{len(fresh)} tensors start afresh, as other categories or joints need: {', '.join(fresh[:4])}, …")
+        settings = replace(default_settings(model.builder, batch_size, **budget), **chosen)
+        say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories")
+        measure = _measure(test, out, settings.workers) if test is not None else None
+        report = train(model.to(where), dataset, settings, out=out, evaluate=measure, resume=resume)
+        metrics: dict[str, Any] = {}
+        if test is not None:
+            metrics = evaluate(model, test, workers=settings.workers, show_progress=True)
+        if main:
+            metrics |= {"train_seconds": round(report.seconds, 1), "train_steps": report.steps}
+            finish(model, test, metrics, out, say)
+
+
+def finish(model: torch.nn.Module, test: Any, metrics: dict[str, Any], out: Path, say: Say) -> None:
+    from mrcnn.lab import drawings
+
+    title = f"{model.builder}, {metrics['train_steps']} steps in {metrics['train_seconds']:.0f} s"
+    measured = read_table(out / "metrics.csv")
+    figure = drawings.draw_curves(read_table(out / "losses.csv"), measured if len(measured) > 1 else metrics, title)
+    drawings.save(figure, out / "curves.png")
+    if test is not None:
+        draw_predictions(model, test, out / "predictions.png")
+    write_json(out / "metrics.json", metrics)
+    for line in summary_lines(metrics):
+        say(line)
+    say(f"model: {out / 'model.pt'}; metrics.json, curves.png, losses.csv beside it")
+
+
+def _measure(test: Any, out: Path, workers: int) -> Callable[[torch.nn.Module, int], dict[str, float]]:
+    def measure(model: torch.nn.Module, step: int) -> dict[str, float]:
+        metrics = evaluate(model, test, workers=workers, show_progress=True)
+        if distributed.is_main():
+            draw_predictions(model, test, out / f"predictions-{step:08d}.png")
+        return {f"{kind}/{name}": value for kind, values in metrics.items() for name, value in values.items()}
+
+    return measure
+
+
+def draw_predictions(model: torch.nn.Module, test: Any, path: Path, count: int = 9) -> None:
+    from mrcnn.lab import drawings
+
+    images, targets = zip(*[test[index] for index in range(min(count, len(test)))], strict=True)
+    results = [detect(model, image) for image in images]
+    drawings.save(drawings.draw_page(images, results, targets, model.labels), path)
+
+
+def eval_run(
+    source: DataSource, weights: str, builder: str | None, out: Path | None, device: str | None, workers: int, say: Say
+) -> None:
+    """Evaluates a model; writes the metrics to ``out`` if there is one."""
+    with distributed.processes(device) as where:
+        model = trained_model(weights, builder).to(where)
+        metrics = evaluate(model, source.open(TEST_SCENES, demo.TEST_SEED), workers=workers, show_progress=True)
+        if distributed.is_main():
+            for line in summary_lines(metrics):
+                say(line)
+            if out is not None:
+                write_json(out, metrics)
+
+
+def summary_lines(metrics: dict[str, Any]) -> list[str]:
+    """The main numbers, in a small table."""
+    names = {"bbox": "boxes", "segm": "masks", "keypoints": "joints"}
+    rows = [(name, metrics[kind]) for kind, name in names.items() if kind in metrics]
+    if not rows:
+        return ["nothing to measure: the data set has no ground truth that the model predicts"]
+    return ["         AP   AP50   AP75"] + [
+        f"{name:7}{row['AP']:6.3f} {row['AP50']:6.3f} {row['AP75']:6.3f}" for name, row in rows
+    ]
+
+
+def _silence(_text: str) -> None:
+    pass

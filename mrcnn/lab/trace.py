@@ -1,0 +1,161 @@
+"""What a traced run of a CUDA kernel saw: every load and store, and the faults among them."""
+
+import bisect
+import dataclasses
+import functools
+import re
+import subprocess
+
+import numpy as np
+
+# As in csrc/cuda_on_cpu/trace/trace.cpp.
+EVENT = np.dtype(
+    [
+        ("address", "u8"),
+        ("where", "u8"),
+        ("block", "i8"),
+        ("thread", "i4"),
+        ("launch", "i4"),
+        ("bytes", "u2"),
+        ("op", "u1"),
+        ("space", "u1"),
+    ],
+    align=True,
+)
+FINDING = np.dtype([("event", EVENT), ("other", EVENT), ("fault", "u1"), ("kernel", "S95")], align=True)
+OPS = np.array(["read", "write", "atomic"])
+BUFFER, STATIC_SHARED, DYNAMIC_SHARED = 0, 1, 2
+BOUNDS, RACE, UNWRITTEN = 0, 1, 2
+
+
+class KernelFault(RuntimeError):
+    """A kernel did what it must not: the message names kernel, block, thread and, where it can be told, the line."""
+
+
+@dataclasses.dataclass
+class Trace:
+    """Every load and store of a run, in the order in which they happened, and the faults that were found.
+
+    Arrays, one entry per access: `launch` (which of a function's launches), `block` and `thread` (numbers, counting
+    along x, then y, then z), `op` ("read", "write", "atomic"), `buffer` (the parameter's name, or that of the shared
+    array), `index` (in elements from the buffer's start), `line` (of the source).
+    """
+
+    events: np.ndarray  # EVENT
+    raw_findings: np.ndarray  # FINDING
+    problem: str | None  # what stopped the run, or None
+    buffers: list[tuple[int, int, int, str]]  # first address, bytes, bytes per element, name
+    library: str
+    base: int  # where it lies in memory
+    dynamic_shared: int  # and the dynamic shared memory
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @property
+    def launch(self) -> np.ndarray:
+        return self.events["launch"]
+
+    @property
+    def block(self) -> np.ndarray:
+        return self.events["block"]
+
+    @property
+    def thread(self) -> np.ndarray:
+        return self.events["thread"]
+
+    @property
+    def op(self) -> np.ndarray:
+        return OPS[self.events["op"]]
+
+    @functools.cached_property
+    def _cells(self) -> list[tuple[str, int]]:
+        keys = np.unique(self.events[["address", "bytes", "space"]])
+        cells = {tuple(key): self._cell(*(int(part) for part in key)) for key in keys.tolist()}
+        return [cells[key] for key in self.events[["address", "bytes", "space"]].tolist()]
+
+    @property
+    def buffer(self) -> np.ndarray:
+        return np.array([name for name, _ in self._cells])
+
+    @property
+    def index(self) -> np.ndarray:
+        return np.array([index for _, index in self._cells], dtype=np.int64)
+
+    @property
+    def line(self) -> np.ndarray:
+        unique, back = np.unique(self.events["where"], return_inverse=True)
+        return np.array([self._lines[int(where)] for where in unique], dtype=np.int64)[back]
+
+    @functools.cached_property
+    def findings(self) -> list[str]:
+        """One sentence per fault; the same line's are told once."""
+        sentences = [self._sentence(finding) for finding in self.raw_findings]
+        if self.problem and not (self.raw_findings["fault"] == BOUNDS).any():
+            sentences.append(self.problem)
+        return sentences
+
+    def check(self) -> None:
+        """Raise KernelFault if anything was found."""
+        if self.findings:
+            raise KernelFault("\n".join(self.findings))
+
+    # ---- addresses -----------------------------------------------------------------------------------------------
+
+    def _cell(self, address: int, size: int, space: int) -> tuple[str, int]:
+        """The buffer and the element at an address."""
+        if space == DYNAMIC_SHARED:
+            return "dynamic shared memory", (address - self.dynamic_shared) // size
+        if space == STATIC_SHARED:
+            i = bisect.bisect_right(self._symbols, (address - self.base, "~")) - 1
+            begin, name = self._symbols[i]
+            return name, (address - self.base - begin) // size
+        for begin, length, item, name in self.buffers:
+            if begin <= address < begin + length:
+                return name, (address - begin) // item
+        # Outside all of them: told by its distance from the nearest.
+        begin, length, item, name = min(
+            self.buffers, key=lambda b: max(b[0] - address, address - b[0] - b[1]), default=(address, 0, 1, "memory")
+        )
+        return name, (address - begin) // item
+
+    @functools.cached_property
+    def _symbols(self) -> list[tuple[int, str]]:
+        """The shared arrays in the library: offset and name, a function's local name without the function."""
+        listed = subprocess.run(["nm", "-C", self.library], capture_output=True, text=True).stdout
+        found = re.findall(r"^([0-9a-f]+) [bBuVdD] (.+)$", listed, re.MULTILINE)
+        return sorted((int(offset, 16), name.split("::")[-1]) for offset, name in found)
+
+    @functools.cached_property
+    def _lines(self) -> dict[int, int]:
+        """The source line of each return address; 0 where it cannot be told."""
+        seen = [self.events["where"], self.raw_findings["event"]["where"], self.raw_findings["other"]["where"]]
+        wheres = [int(where) for where in np.unique(np.concatenate(seen))]
+        asked = "\n".join(hex(where - 1 - self.base) for where in wheres)  # the call lies before its return address
+        told = subprocess.run(
+            ["addr2line", "-i", "-a", "-e", self.library], input=asked, capture_output=True, text=True
+        )
+        lines: dict[int, int] = {}
+        for chunk, where in zip(re.split(r"^0x[0-9a-f]+\n", told.stdout, flags=re.MULTILINE)[1:], wheres, strict=False):
+            # With inlining several lines are told, the innermost first: the first that is in the source itself.
+            own = [line for line in chunk.splitlines() if self.source in line] or chunk.splitlines()
+            number = re.search(r":(\d+)", own[0])
+            lines[where] = int(number[1]) if number else 0
+        return {where: lines.get(where, 0) for where in wheres}
+
+    def _sentence(self, finding: np.void) -> str:
+        event, other = finding["event"], finding["other"]
+        kernel = finding["kernel"].decode()
+        name, index = self._cell(int(event["address"]), int(event["bytes"]), int(event["space"]))
+        who = f"{kernel}, block {event['block']}, thread {event['thread']}, line {self._lines[int(event['where'])]}"
+        verb = {"read": "reads", "write": "writes", "atomic": "adds to"}[OPS[event["op"]]]
+        if finding["fault"] == BOUNDS:
+            sizes = [length // item for _, length, item, buffer in self.buffers if buffer == name]
+            return f"{who}: {verb} {name}[{index}], out of bounds" + (f": it has {sizes[0]} elements" if sizes else "")
+        if finding["fault"] == UNWRITTEN:
+            return f"{who}: reads shared {name}[{index}], which no thread of the block has written"
+        return (
+            f"{who}: {verb} {name}[{index}], which block {other['block']}, thread {other['thread']} uses at line "
+            f"{self._lines[int(other['where'])]} with no barrier between them: a race"
+        )
