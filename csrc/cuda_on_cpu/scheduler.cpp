@@ -48,15 +48,16 @@ constexpr size_t stack_bytes = 128 << 10, max_threads = 1024, max_shared_bytes =
 std::mutex one_launch_at_a_time;
 const Kernel* kernel;
 int64_t block_number;
-int thread_count, current, running_fiber;
+int thread_count, running_fiber;
+int current = -1;  // the running thread, or -1
 Count barrier_count;
-Thread threads[max_threads];
-Fiber fibers[max_threads];
+Thread* const threads = new Thread[max_threads];
+Fiber* const fibers = new Fiber[max_threads];
 std::vector<int> idle_fibers;
 char* stacks;  // max_threads of them, side by side, made of memory only where touched
 jmp_buf scheduler;
 std::string failure;
-alignas(16) unsigned char shared_bytes[max_shared_bytes];
+char* const shared_bytes = new char[max_shared_bytes];
 
 Order order = Order::ascending;
 uint64_t seed;
@@ -75,6 +76,7 @@ std::string where(int thread) { return "thread " + text(unflatten(thread, kernel
 // ---- fibers -------------------------------------------------------------------------------------------------------
 
 void to_scheduler() {
+  current = -1;
   if (!_setjmp(fibers[running_fiber].registers)) _longjmp(scheduler, 1);
 }
 
@@ -82,7 +84,7 @@ void fiber_main() {
   for (;;) {  // one thread after another, as long as none of them waits
     kernel->run_thread(kernel->arguments);
     threads[current].state = State::done;
-    idle_fibers.push_back(threads[current].fiber);
+    idle_fibers.push_back(running_fiber);
     to_scheduler();
   }
 }
@@ -115,7 +117,7 @@ void resume(int thread) {
 void forget_fibers() {  // at the start, and when a launch was given up: threads are left where they stand
   idle_fibers.resize(max_threads);
   std::iota(idle_fibers.rbegin(), idle_fibers.rend(), 0);
-  for (Fiber& fiber : fibers) fiber.alive = false;
+  for (size_t i = 0; i < max_threads; ++i) fibers[i].alive = false;
 }
 
 // ---- the order of things ------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ extern Listener listener;
 // Where the running thread is: numbers that count up along x, then y, then z.
 struct Place {
   int64_t block;
-  int thread;
+  int thread;  // -1: no thread runs
 };
 Place place();
 bool on_a_stack(uintptr_t address);  // a thread's own memory

@@ -1,0 +1,1 @@
+"""What the lessons import: drawings, and CUDA kernels run on the CPU."""

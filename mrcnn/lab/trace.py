@@ -26,6 +26,7 @@ FINDING = np.dtype([("event", EVENT), ("other", EVENT), ("fault", "u1"), ("kerne
 OPS = np.array(["read", "write", "atomic"])
 BUFFER, STATIC_SHARED, DYNAMIC_SHARED = 0, 1, 2
 BOUNDS, RACE, UNWRITTEN = 0, 1, 2
+NEAR = 1 << 15  # bytes: half of what lies between two buffers
 
 
 class KernelFault(RuntimeError):
@@ -114,10 +115,11 @@ class Trace:
         for begin, length, item, name in self.buffers:
             if begin <= address < begin + length:
                 return name, (address - begin) // item
-        # Outside all of them: told by its distance from the nearest.
-        begin, length, item, name = min(
-            self.buffers, key=lambda b: max(b[0] - address, address - b[0] - b[1]), default=(address, 0, 1, "memory")
-        )
+        # Outside all of them: told by its distance from the nearest, if one is near.
+        near = [*self.buffers, (self.dynamic_shared, 0, size, "dynamic shared memory")]
+        begin, length, item, name = min(near, key=lambda b: max(b[0] - address, address - b[0] - b[1]))
+        if max(begin - address, address - begin - length) > NEAR:
+            return "memory", address
         return name, (address - begin) // item
 
     @functools.cached_property
