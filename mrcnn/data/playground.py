@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from .drawing import Layer, Light, noise, random_colour, random_light
+from .masks import tight_boxes
 from .people import KEYPOINT_FLIP, KEYPOINT_NAMES, SKELETON, draw_person, person_palette
 from .things import DRAW, RADIUS, backdrop, draw_coin
 from .write import coco_json
@@ -173,15 +174,6 @@ def record_joints(thing: Thing, index: int, owner: np.ndarray) -> np.ndarray:
     return joints
 
 
-def tight_boxes(masks: np.ndarray) -> np.ndarray:
-    """Boxes (K, 4) around masks (K, H, W), none of them empty; x2, y2 are one past the last pixel."""
-    boxes = np.empty((len(masks), 4), dtype=np.float32)
-    for axis, line in ((0, masks.any(1)), (1, masks.any(2))):  # columns (K, W), rows (K, H)
-        boxes[:, axis] = line.argmax(1)
-        boxes[:, axis + 2] = line.shape[1] - line[:, ::-1].argmax(1)
-    return boxes
-
-
 class Playground(torch.utils.data.Dataset):
     """`num_images` scenes of size × size pixels, each made afresh, always the same, from (seed, its index).
 
@@ -221,6 +213,10 @@ class Playground(torch.utils.data.Dataset):
             "image_id": index,
         }
         return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))), target
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of each picture."""
+        return [(self.size, self.size)] * self.num_images
 
     def coco(self) -> dict:
         """The ground truth as COCO's JSON has it, for pycocotools. Makes every scene once."""

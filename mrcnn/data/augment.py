@@ -1,0 +1,256 @@
+"""Augmentation: from one record other ones that are as true.
+
+Each step is a callable (image, target, generator) -> (image, target), as in `mrcnn.data`'s records: image uint8
+(3, H, W), target a dict. All chance comes from the torch.Generator; what is given is left as it was.
+
+Coordinates are continuous, pixel j covers [j, j + 1): a mirror takes x to W - x, for boxes and joints alike.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .masks import tight_boxes
+
+Target = dict[str, Any]
+Augment = Callable[[Tensor, Target, torch.Generator], tuple[Tensor, Target]]
+
+PER_OBJECT = ("boxes", "labels", "masks", "keypoints", "area", "iscrowd")
+PADDING = 114  # grey, near to the mean of photographs
+
+
+def draw(generator: torch.Generator, low: float, high: float) -> float:
+    """A number from [low, high)."""
+    return low + (high - low) * torch.rand((), generator=generator).item()
+
+
+@dataclass
+class Compose:
+    """One step after another."""
+
+    steps: Sequence[Augment]
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        for step in self.steps:
+            image, target = step(image, target, generator)
+        return image, target
+
+
+def make_augment(
+    dataset: Any,
+    *,
+    flip: float = 0.5,
+    scale: tuple[float, float] = (0.7, 1.4),
+    colour: float = 0.3,
+    copy_paste: float = 0.0,
+) -> Compose:
+    """The usual augmentation: probabilities of flip and copy-paste, range of scale, strength of colour."""
+    steps: list[Augment] = [Flip(dataset.keypoint_flip, flip), ScaleJitter(*scale)]
+    if copy_paste:
+        steps.append(CopyPaste(dataset, copy_paste, Compose(list(steps))))
+    return Compose([*steps, ColourJitter(colour)])
+
+
+# --- flip
+
+
+def mirror(image: Tensor, target: Target, keypoint_flip: Sequence[int]) -> tuple[Tensor, Target]:
+    """The picture in a mirror. A left hand becomes a right hand: joint j takes the place of keypoint_flip[j]."""
+    width = image.shape[-1]
+    x1, y1, x2, y2 = target["boxes"].unbind(1)
+    target = target | {"boxes": torch.stack([width - x2, y1, width - x1, y2], 1), "masks": target["masks"].flip(-1)}
+    if "keypoints" in target:
+        joints = target["keypoints"][:, list(keypoint_flip)]
+        x = torch.where(joints[..., 2] > 0, width - joints[..., 0], 0.0)  # a joint that is not there stays at 0, 0
+        target["keypoints"] = torch.stack([x, joints[..., 1], joints[..., 2]], 2)
+    return image.flip(-1), target
+
+
+@dataclass
+class Flip:
+    """Mirrors left to right, with the given probability."""
+
+    keypoint_flip: Sequence[int] = ()
+    probability: float = 0.5
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        if draw(generator, 0, 1) >= self.probability:
+            return image, target
+        return mirror(image, target, self.keypoint_flip)
+
+
+# --- scale and crop
+
+
+def resize(image: Tensor, target: Target, height: int, width: int) -> tuple[Tensor, Target]:
+    """Picture and target at another size: the picture smoothly, masks by the nearest pixel.
+
+    An object whose mask falls between the pixels is removed.
+    """
+    old_height, old_width = image.shape[-2:]
+    sy, sx = height / old_height, width / old_width
+    smooth = F.interpolate(image[None].float(), (height, width), mode="bilinear", antialias=True)[0]
+    rows = ((torch.arange(height) + 0.5) / sy).long()
+    columns = ((torch.arange(width) + 0.5) / sx).long()
+    masks = target["masks"][:, rows][:, :, columns]  # the pixel that the new pixel's centre lies in
+    vanished = target["masks"].bool().flatten(1).any(1) & ~masks.bool().flatten(1).any(1)
+    target = target | {
+        "boxes": target["boxes"] * torch.tensor([sx, sy, sx, sy]),
+        "masks": masks,
+        "area": target["area"] * (sx * sy),
+    }
+    if "keypoints" in target:
+        target["keypoints"] = target["keypoints"] * torch.tensor([sx, sy, 1.0])
+    return smooth.round().clamp(0, 255).to(torch.uint8), select(target, ~vanished)
+
+
+def frame(image: Tensor, target: Target, left: int, top: int, width: int, height: int) -> tuple[Tensor, Target]:
+    """The window of width × height pixels whose corner lies at (left, top); grey where there is no picture.
+
+    Objects are cut at its border, joints outside become v = 0, and objects of which nothing is left are removed.
+    """
+    old_height, old_width = image.shape[-2:]
+    pads = (-left, left + width - old_width, -top, top + height - old_height)  # negative: cut off
+    masks = F.pad(target["masks"], pads)
+    shift = torch.tensor([left, top, left, top], dtype=torch.float32)
+    limit = torch.tensor([width, height, width, height], dtype=torch.float32)
+    cut = target | {"boxes": torch.minimum((target["boxes"] - shift).clamp(min=0), limit), "masks": masks}
+    if "keypoints" in target:
+        joints = target["keypoints"] - torch.tensor([left, top, 0.0])
+        inside = (joints[..., :2] >= 0).all(2) & (joints[..., 0] < width) & (joints[..., 1] < height)
+        seen = inside & (joints[..., 2] > 0)
+        cut["keypoints"] = torch.where(seen[..., None], joints, 0.0)
+    return F.pad(image, pads, value=PADDING), shrink(target, cut)
+
+
+@dataclass
+class ScaleJitter:
+    """Enlarges or shrinks by a factor between low and high, and cuts or pads to the size that the picture had.
+
+    The large-scale jitter of Ghiasi et al. 2021 (https://arxiv.org/abs/2012.07177, section 3) uses 0.1 to 2.
+    """
+
+    low: float = 0.7
+    high: float = 1.4
+
+    def __post_init__(self):
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"scales must be positive, the lower one first; got {self.low} and {self.high}")
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        height, width = image.shape[-2:]
+        factor = draw(generator, self.low, self.high)
+        new_height, new_width = max(1, round(height * factor)), max(1, round(width * factor))
+        image, target = resize(image, target, new_height, new_width)
+        left = round(draw(generator, 0, 1) * (new_width - width))  # negative when there is to be padding
+        top = round(draw(generator, 0, 1) * (new_height - height))
+        return frame(image, target, left, top, width, height)
+
+
+# --- what is left of objects that were cut
+
+
+def shrink(before: Target, after: Target) -> Target:
+    """Make `after` true again where its masks have lost pixels: box and area follow; what lost all of them is removed.
+
+    An object without a mask has its box to go by.
+    """
+    pixels, left = (target["masks"].flatten(1).sum(1, dtype=torch.float64) for target in (before, after))
+    sides, left_sides = ((target["boxes"][:, 2:] - target["boxes"][:, :2]).double() for target in (before, after))
+    has_mask, lost = pixels > 0, left < pixels
+    boxes = after["boxes"].clone()
+    boxes[lost] = torch.from_numpy(tight_boxes(after["masks"][lost].numpy()))
+    share = torch.where(has_mask, left / pixels.clamp(min=1), left_sides.prod(1) / sides.prod(1).clamp(min=1e-9))
+    after = after | {"boxes": boxes, "area": (before["area"] * share).float()}
+    keep = torch.where(has_mask, left > 0, True) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return select(after, keep)
+
+
+def select(target: Target, chosen: Tensor) -> Target:
+    """The target with only the chosen objects; chosen is (K,) bool or indices."""
+    return {key: value[chosen] if key in PER_OBJECT else value for key, value in target.items()}
+
+
+# --- colour
+
+
+@dataclass
+class ColourJitter:
+    """Brightness, contrast, saturation, each by a factor of 1 - strength to 1 + strength; at times no colour at all."""
+
+    strength: float = 0.3
+    grey_probability: float = 0.1
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        brightness, contrast, saturation = (draw(generator, 1 - self.strength, 1 + self.strength) for _ in range(3))
+        if draw(generator, 0, 1) < self.grey_probability:
+            saturation = 0.0
+        return recolour(image, brightness, contrast, saturation), target
+
+
+def recolour(image: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """The picture with each factor applied in turn; 1 changes nothing, contrast 0 and saturation 0 leave grey."""
+    pixels = image.float() * brightness
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # luminance, ITU-R BT.601
+    mean = (pixels * weights).sum(0).mean()
+    pixels = mean + contrast * (pixels - mean)
+    grey = (pixels * weights).sum(0)
+    pixels = grey + saturation * (pixels - grey)
+    return pixels.round().clamp(0, 255).to(torch.uint8)
+
+
+# --- copy-paste
+
+
+def paste(image: Tensor, target: Target, source: Tensor, objects: Target) -> tuple[Tensor, Target]:
+    """Lay the objects of another picture, of the same size, over this one.
+
+    Masks of what they cover are cut, boxes tightened, joints under them hidden (v 2 -> 1), and what is covered
+    altogether is removed. The new objects come last.
+    """
+    if image.shape != source.shape:
+        raise ValueError(f"both pictures must have one size; got {tuple(image.shape)} and {tuple(source.shape)}")
+    cover = objects["masks"].bool().any(0)  # (H, W)
+    cut = target | {"masks": target["masks"] * ~cover}
+    if "keypoints" in target:
+        cut["keypoints"] = joints = target["keypoints"].clone()
+        columns, rows = joints[..., 0].long(), joints[..., 1].long()
+        inside = (joints[..., :2] >= 0).all(2) & (columns < cover.shape[1]) & (rows < cover.shape[0])
+        hidden = cover[rows.clamp(0, cover.shape[0] - 1), columns.clamp(0, cover.shape[1] - 1)] & inside
+        joints[..., 2][hidden & (joints[..., 2] == 2)] = 1
+    left = shrink(target, cut)
+    joined = {key: torch.cat([left[key], objects[key]]) if key in PER_OBJECT else value for key, value in left.items()}
+    return torch.where(cover, source, image), joined
+
+
+@dataclass
+class CopyPaste:
+    """With the given probability, pastes about half the objects of a random record (Ghiasi et al. 2021, section 3).
+
+    dataset gives those records; `augment` is applied to them first, so that the same object comes in other forms.
+    Only objects with masks are pasted, and no crowds.
+    """
+
+    dataset: Any
+    probability: float = 0.5
+    augment: Augment | None = None
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        if draw(generator, 0, 1) >= self.probability:
+            return image, target
+        source, objects = self.dataset[int(draw(generator, 0, len(self.dataset)))]
+        if self.augment:
+            source, objects = self.augment(source, objects, generator)
+        height, width = image.shape[-2:]
+        left = round(draw(generator, 0, 1) * (source.shape[-1] - width))
+        top = round(draw(generator, 0, 1) * (source.shape[-2] - height))
+        source, objects = frame(source, objects, left, top, width, height)
+        usable = objects["masks"].bool().flatten(1).any(1) & (objects["iscrowd"] == 0)
+        chosen = usable & (torch.rand(len(usable), generator=generator) < 0.5)
+        if not chosen.any():
+            return image, target
+        return paste(image, target, source, select(objects, chosen))
