@@ -130,7 +130,7 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(hidden, num_classes * 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x).float(), self.bbox_pred(x).float().view(len(x), -1, 4)
+        return self.cls_score(x).float(), self.bbox_pred(x).float().unflatten(1, (-1, 4))
 
 
 def mask_head(channels: int, settings: MaskSettings, norm: type | None) -> nn.Sequential:
