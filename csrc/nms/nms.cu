@@ -44,6 +44,7 @@ __device__ int64_t group_at(const NmsProblem<Real>& p, int64_t i) {
 //    (better 32-63)                                      written there, nor read.
 
 constexpr int compare_threads = 128;
+static_assert(nms_strip % compare_threads == 0, "the last block of a strip ends with it");
 
 template <typename Real>
 __global__ void __launch_bounds__(compare_threads)

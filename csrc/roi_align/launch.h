@@ -21,7 +21,7 @@ struct Map {
   int64_t stride_n, stride_c, stride_y, stride_x;
 };
 
-struct Pooling {
+struct PoolProblem {
   Map features;  // or their gradient
   Map pooled;    // or its gradient
   int64_t images, rois;
@@ -31,16 +31,16 @@ struct Pooling {
 };
 
 template <typename T>
-void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const Pooling&, void* stream);
+void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const PoolProblem&, void* stream);
 
 // Adds to `grad_features`, which begins as zeros; in any order.
 template <typename T>
 void launch_roi_align_scatter(const T* grad_pooled, const typename Sums<T>::Type* rois,
-                              typename Sums<T>::Type* grad_features, const Pooling&, void* stream);
+                              typename Sums<T>::Type* grad_features, const PoolProblem&, void* stream);
 
 // Writes `grad_features`, the same bits every time.
 template <typename T>
 void launch_roi_align_gather(const T* grad_pooled, const typename Sums<T>::Type* rois, T* grad_features,
-                             const Pooling&, void* stream);
+                             const PoolProblem&, void* stream);
 
 }  // namespace mrcnn

@@ -45,7 +45,7 @@ struct Axis {
 };
 
 template <typename Real>
-__device__ Axis<Real> make_axis(Real from, Real to, int bins, int cells, int64_t stride, const Pooling& p) {
+__device__ Axis<Real> make_axis(Real from, Real to, int bins, int cells, int64_t stride, const PoolProblem& p) {
   const Real scale = static_cast<Real>(p.scale), half_pixel = p.aligned ? Real(0.5) : Real(0);
   const Real start = from * scale - half_pixel;
   Real length = to * scale - half_pixel - start;
@@ -64,7 +64,7 @@ struct Roi {
 };
 
 template <typename Real>
-__device__ Roi<Real> read_roi(const Real* rois, int64_t index, const Pooling& p) {
+__device__ Roi<Real> read_roi(const Real* rois, int64_t index, const PoolProblem& p) {
   const Real* roi = rois + 5 * index;  // image, x1, y1, x2, y2
   const Map &map = p.features, &pooled = p.pooled;
   bool valid = roi[0] >= 0 && roi[0] < p.images && roi[0] == floor(roi[0]);
@@ -130,7 +130,7 @@ __device__ void add_cell(Real (&sum)[Vec], const T* cell, Real weight) {
 template <typename T, int Vec, bool ChannelsLast>
 __global__ void __launch_bounds__(threads)
     roi_align_forward(const T* __restrict__ features, const typename Sums<T>::Type* __restrict__ rois,
-                      T* __restrict__ out, Pooling p) {
+                      T* __restrict__ out, PoolProblem p) {
   using Real = typename Sums<T>::Type;
   __shared__ Tap<Real> y_table[table_size], x_table[table_size];
   const int64_t chunks = (p.features.channels + channels_per_block - 1) / channels_per_block;
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(threads)
 template <typename T, bool ChannelsLast>
 __global__ void __launch_bounds__(threads)
     roi_align_backward_scatter(const T* __restrict__ grad, const typename Sums<T>::Type* __restrict__ rois,
-                               typename Sums<T>::Type* grad_features, Pooling p) {
+                               typename Sums<T>::Type* grad_features, PoolProblem p) {
   using Real = typename Sums<T>::Type;
   __shared__ Tap<Real> y_table[table_size], x_table[table_size];
   const int64_t chunks = (p.features.channels + channels_per_block - 1) / channels_per_block;
@@ -275,7 +275,7 @@ __device__ int pack_in_order(Roi<Real>* list, const Roi<Real>& roi, bool wanted)
 
 template <typename T, typename Real>
 __device__ void gather_roi(Real (&sum)[gather_channels], const T* grad, const Roi<Real>& roi, int y, int x,
-                           int64_t first_channel, const Pooling& p) {
+                           int64_t first_channel, const PoolProblem& p) {
   int64_t y_first, y_last, x_first, x_last;
   samples_near(roi.y, y, y_first, y_last);
   samples_near(roi.x, x, x_first, x_last);
@@ -297,7 +297,7 @@ __device__ void gather_roi(Real (&sum)[gather_channels], const T* grad, const Ro
 template <typename T>
 __global__ void __launch_bounds__(threads)
     roi_align_backward_gather(const T* __restrict__ grad, const typename Sums<T>::Type* __restrict__ rois,
-                              T* __restrict__ grad_features, Pooling p) {
+                              T* __restrict__ grad_features, PoolProblem p) {
   using Real = typename Sums<T>::Type;
   __shared__ Roi<Real> list[threads];
   const Map& map = p.features;
@@ -331,10 +331,10 @@ __global__ void __launch_bounds__(threads)
 // Blocks for `items`, at least one each as far as the grid goes; a block takes several when there are more.
 unsigned blocks_for(int64_t items) { return static_cast<unsigned>(items < max_blocks ? items : max_blocks); }
 
-int64_t channel_chunks(const Pooling& p) { return (p.features.channels + channels_per_block - 1) / channels_per_block; }
+int64_t channel_chunks(const PoolProblem& p) { return (p.features.channels + channels_per_block - 1) / channels_per_block; }
 
 // Whether channels can be read and written `size` at a time, in pieces of 16 bytes.
-bool in_vectors_of(int size, int bytes, const void* features, const void* out, const Pooling& p) {
+bool in_vectors_of(int size, int bytes, const void* features, const void* out, const PoolProblem& p) {
   const Map &map = p.features, &pooled = p.pooled;
   for (int64_t step : {map.channels, map.stride_n, map.stride_y, map.stride_x, pooled.stride_n, pooled.stride_y,
                        pooled.stride_x})
@@ -343,12 +343,12 @@ bool in_vectors_of(int size, int bytes, const void* features, const void* out, c
   return address % (size * bytes) == 0;
 }
 
-bool channels_side_by_side(const Pooling& p) { return p.features.stride_c == 1 && p.pooled.stride_c == 1; }
+bool channels_side_by_side(const PoolProblem& p) { return p.features.stride_c == 1 && p.pooled.stride_c == 1; }
 
 }  // namespace
 
 template <typename T>
-void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const Pooling& p, void* stream) {
+void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const PoolProblem& p, void* stream) {
   const unsigned blocks = blocks_for(p.rois * channel_chunks(p));
   if (blocks == 0) return;
   const auto s = static_cast<cudaStream_t>(stream);
@@ -364,7 +364,7 @@ void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* 
 
 template <typename T>
 void launch_roi_align_scatter(const T* grad, const typename Sums<T>::Type* rois,
-                              typename Sums<T>::Type* grad_features, const Pooling& p, void* stream) {
+                              typename Sums<T>::Type* grad_features, const PoolProblem& p, void* stream) {
   const unsigned blocks = blocks_for(p.rois * channel_chunks(p));
   if (blocks == 0) return;
   const auto s = static_cast<cudaStream_t>(stream);
@@ -376,7 +376,7 @@ void launch_roi_align_scatter(const T* grad, const typename Sums<T>::Type* rois,
 }
 
 template <typename T>
-void launch_roi_align_gather(const T* grad, const typename Sums<T>::Type* rois, T* grad_features, const Pooling& p,
+void launch_roi_align_gather(const T* grad, const typename Sums<T>::Type* rois, T* grad_features, const PoolProblem& p,
                              void* stream) {
   const int64_t tiles = int64_t((p.features.height + tile - 1) / tile) * ((p.features.width + tile - 1) / tile);
   const unsigned blocks = blocks_for(p.images * ((p.features.channels + gather_channels - 1) / gather_channels) * tiles);
@@ -386,9 +386,9 @@ void launch_roi_align_gather(const T* grad, const typename Sums<T>::Type* rois, 
 }
 
 #define MRCNN_FOR(T)                                                                                                  \
-  template void launch_roi_align(const T*, const Sums<T>::Type*, T*, const Pooling&, void*);                          \
-  template void launch_roi_align_scatter(const T*, const Sums<T>::Type*, Sums<T>::Type*, const Pooling&, void*);      \
-  template void launch_roi_align_gather(const T*, const Sums<T>::Type*, T*, const Pooling&, void*);
+  template void launch_roi_align(const T*, const Sums<T>::Type*, T*, const PoolProblem&, void*);                          \
+  template void launch_roi_align_scatter(const T*, const Sums<T>::Type*, Sums<T>::Type*, const PoolProblem&, void*);      \
+  template void launch_roi_align_gather(const T*, const Sums<T>::Type*, T*, const PoolProblem&, void*);
 MRCNN_FOR(float)
 MRCNN_FOR(double)
 MRCNN_FOR(c10::Half)

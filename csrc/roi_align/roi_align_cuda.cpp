@@ -21,7 +21,7 @@ void check_sides(int64_t height, int64_t width, int64_t ph, int64_t pw) {
 }
 
 template <typename T>
-Tensor forward(const Tensor& features, const Tensor& rois, Tensor pooled, const Pooling& pooling, void* stream) {
+Tensor forward(const Tensor& features, const Tensor& rois, Tensor pooled, const PoolProblem& pooling, void* stream) {
   launch_roi_align(
       features.const_data_ptr<T>(), rois.const_data_ptr<typename Sums<T>::Type>(), pooled.mutable_data_ptr<T>(),
       pooling, stream);
@@ -35,7 +35,7 @@ Tensor roi_align(
   check_sides(features.size(2), features.size(3), ph, pw);
   const OnDeviceOf device(features);
   const Tensor out = empty_map(features, rois.size(0), features.size(1), ph, pw, is_channels_last(features));
-  const Pooling pooling{map_of(features), map_of(out), features.size(0),       rois.size(0), spatial_scale,
+  const PoolProblem pooling{map_of(features), map_of(out), features.size(0),       rois.size(0), spatial_scale,
                         static_cast<int>(sampling_ratio), aligned};
   switch (features.scalar_type()) {
     case ScalarType::Double: return forward<double>(features, rois, out, pooling, device.stream());
@@ -46,7 +46,7 @@ Tensor roi_align(
 }
 
 template <typename T>
-Tensor gather(const Tensor& grad, const Tensor& rois, Tensor result, const Pooling& pooling, void* stream) {
+Tensor gather(const Tensor& grad, const Tensor& rois, Tensor result, const PoolProblem& pooling, void* stream) {
   launch_roi_align_gather(
       grad.const_data_ptr<T>(), rois.const_data_ptr<typename Sums<T>::Type>(), result.mutable_data_ptr<T>(), pooling,
       stream);
@@ -55,7 +55,7 @@ Tensor gather(const Tensor& grad, const Tensor& rois, Tensor result, const Pooli
 
 // Sums of half precision are kept in float32 until they are complete.
 template <typename T>
-Tensor scatter(const Tensor& grad, const Tensor& rois, Tensor result, const Pooling& pooling, void* stream) {
+Tensor scatter(const Tensor& grad, const Tensor& rois, Tensor result, const PoolProblem& pooling, void* stream) {
   using Real = typename Sums<T>::Type;
   const bool in_place = sizeof(Real) == sizeof(T);
   Tensor sums = in_place ? result
@@ -71,7 +71,7 @@ Tensor scatter(const Tensor& grad, const Tensor& rois, Tensor result, const Pool
 
 template <typename T>
 Tensor backward(
-    const Tensor& grad, const Tensor& rois, const Tensor& result, const Pooling& pooling, bool deterministic,
+    const Tensor& grad, const Tensor& rois, const Tensor& result, const PoolProblem& pooling, bool deterministic,
     void* stream) {
   return (deterministic ? gather<T> : scatter<T>)(grad, rois, result, pooling, stream);
 }
@@ -84,7 +84,7 @@ Tensor roi_align_backward(
   check_sides(height, width, ph, pw);
   const OnDeviceOf device(grad);
   const Tensor out = empty_map(grad, batch, channels, height, width, channels_last);
-  const Pooling pooling{map_of(out), map_of(grad), batch, rois.size(0), spatial_scale,
+  const PoolProblem pooling{map_of(out), map_of(grad), batch, rois.size(0), spatial_scale,
                         static_cast<int>(sampling_ratio), aligned};
   switch (grad.scalar_type()) {
     case ScalarType::Double: return backward<double>(grad, rois, out, pooling, deterministic, device.stream());

@@ -285,7 +285,7 @@ def _pack(name: str, i: int, code: str, value):
 
 def _parameters(text: str, name: str, count: int) -> list[str]:
     """The names of a function's parameters, for messages."""
-    plain = re.escape(name.split("<")[0])
+    plain = re.escape(name.split("<")[0].split("::")[-1])
     declared = re.search(rf"\b{plain}\s*\(([^()]*)\)\s*\{{", text)
     names = [re.sub(r"\W+$", "", part).split()[-1].strip("*&") for part in declared[1].split(",")] if declared else []
     return names if len(names) == count else [f"argument {i}" for i in range(count)]
