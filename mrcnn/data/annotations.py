@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+FAR = 1e6  # pixels: no picture is so large, and drawing a polygon takes memory by the length of its sides
+
 
 class Picture(NamedTuple):
     """One entry of "images"; sizes in pixels."""
@@ -70,7 +72,8 @@ def load(file: str | Path, pack_segmentation: bool = True) -> dict:
             if not pack_segmentation or not segmentation:
                 del record["segmentation"]
             elif isinstance(segmentation, list):
-                record["segmentation"] = polygons_problem(segmentation) or pickle.dumps(segmentation)
+                problem = polygons_problem(segmentation)
+                record["segmentation"] = ValueError(problem) if problem else pickle.dumps(segmentation)
         return record
 
     try:
@@ -84,8 +87,8 @@ def load(file: str | Path, pack_segmentation: bool = True) -> dict:
     return content
 
 
-def is_number(value: object) -> bool:
-    return type(value) in (int, float) and -math.inf < value < math.inf
+def is_number(value: object, limit: float = FAR) -> bool:
+    return type(value) in (int, float) and -limit < value < limit
 
 
 def polygons_problem(polygons: list) -> str | None:
@@ -94,11 +97,12 @@ def polygons_problem(polygons: list) -> str | None:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return "a polygon must be a flat list of at least three points x, y"
         try:
-            finite = -math.inf < sum(polygon) < math.inf  # a quick test of all: NaN and infinity survive addition
+            # three quick looks at all of them; NaN survives addition, but not every comparison
+            sound = sum(polygon) < math.inf and -FAR < min(polygon) and max(polygon) < FAR
         except TypeError:
-            finite = False
-        if not finite:
-            return "a polygon must have finite numbers only"
+            sound = False
+        if not sound:
+            return "a polygon must have finite numbers only, none beyond a million pixels"
     return None
 
 
@@ -283,17 +287,18 @@ def object_problem(record: dict, extra: dict | None, picture: Picture, num_keypo
     bbox, area, crowd = record.get("bbox"), record.get("area"), record.get("iscrowd", 0)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
         return f"bbox must be four finite numbers x, y, width, height; got {bbox!r}"
-    if area is not None and not (is_number(area) and area >= 0):
+    if area is not None and not (is_number(area, FAR**2) and area >= 0):
         return f"area must be a number, not negative; got {area!r}"
     if crowd not in (0, 1):
         return f"iscrowd must be 0 or 1; got {crowd!r}"
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
         problem = rle_problem(segmentation, picture)
-    elif segmentation is None or isinstance(segmentation, bytes):
-        problem = None
+    elif isinstance(segmentation, ValueError):  # found while the file was parsed
+        problem = str(segmentation)
     else:
-        problem = segmentation if isinstance(segmentation, str) else "segmentation must be polygons or run lengths"
+        known = segmentation is None or isinstance(segmentation, bytes)
+        problem = None if known else "segmentation must be polygons or run lengths"
     if problem:
         return problem
     if extra and any(extra.get(key) != record.get(key) for key in ("image_id", "category_id")):
