@@ -137,7 +137,7 @@ def mask_head(channels: int, settings: MaskSettings, norm: type | None) -> nn.Se
     """(K, C, r, r) -> (K, channels[-1], r, r): a small segmentation network inside each region."""
     widths = (channels, *settings.channels)
     pairs = itertools.pairwise(widths)
-    return nn.Sequential(*(initialised(ConvNorm(before, after, 3, norm)) for before, after in pairs))
+    return initialised(nn.Sequential(*(ConvNorm(before, after, 3, norm) for before, after in pairs)))
 
 
 class MaskPredictor(nn.Module):
@@ -152,13 +152,14 @@ class MaskPredictor(nn.Module):
         return self.mask_fcn_logits(F.relu_(self.conv5_mask(x))).float()
 
 
-def keypoint_head(channels: int, settings: KeypointSettings) -> nn.Sequential:
+def keypoint_head(channels: int, settings: KeypointSettings, norm: type | None) -> nn.Sequential:
     """(K, C, r, r) -> (K, channels[-1], r, r): 3×3 convolutions, each with ReLU."""
     layers: list[nn.Module] = []
     for width in settings.channels:
-        layers += [initialised(nn.Conv2d(channels, width, 3, padding=1)), nn.ReLU(inplace=True)]
+        conv = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+        layers += [ConvNorm(channels, width, 3, norm)] if norm else conv
         channels = width
-    return nn.Sequential(*layers)
+    return initialised(nn.Sequential(*layers))
 
 
 class KeypointPredictor(nn.Module):
@@ -219,7 +220,7 @@ class RoIHeads(nn.Module):
             self.mask_head = mask_head(channels, mask, norm)
             self.mask_predictor = MaskPredictor(mask, num_classes)
         if keypoint:
-            self.keypoint_head = keypoint_head(channels, keypoint)
+            self.keypoint_head = keypoint_head(channels, keypoint, norm)
             self.keypoint_predictor = KeypointPredictor(keypoint)
 
     def train_step(
