@@ -32,8 +32,7 @@ def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) 
 
     Returns the metrics.
     """
-    for old in checkpoint.checkpoints(out):  # the demo starts anew each time
-        old.unlink()
+    forget_checkpoints(out)  # the demo starts anew each time
     torch.manual_seed(settings.seed)
     model = zoo.build("playground")
     report = train(model, Playground(SCENES, seed=settings.seed), settings, out=out)
@@ -45,7 +44,13 @@ def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) 
     if coins is not None:
         metrics["coins"] = coins
     write_json(out / "metrics.json", metrics)
+    forget_checkpoints(out)  # model.pt is what is left
     return metrics
+
+
+def forget_checkpoints(out: Path) -> None:
+    for path in checkpoint.checkpoints(out):
+        path.unlink()
 
 
 def draw(model: torch.nn.Module, test: Playground, metrics: dict[str, Any], out: Path) -> None:

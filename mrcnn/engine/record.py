@@ -10,27 +10,33 @@ from tqdm import tqdm
 
 
 class Table:
-    """A CSV file with one row per step. Rows from ``first_step`` on, left by a run that was killed, are taken out."""
+    """A CSV file with one row per step, made when the first row comes.
 
-    def __init__(self, path: Path, first_step: int):
-        self.path, self.columns = path, []
-        kept = [row for row in read_table(path) if row["step"] < first_step] if first_step else []
-        self.file = path.open("w", newline="")
+    Rows after step ``last_step``, left by a run that was killed, are taken out.
+    """
+
+    def __init__(self, path: Path, last_step: int):
+        self.path, self.columns, self.file = path, [], None
+        kept = [row for row in read_table(path) if row["step"] <= last_step] if last_step else []
+        path.unlink(missing_ok=True)
         for row in kept:
             self.add(row)
-        self.file.flush()
+        self.flush()
 
     def add(self, row: dict[str, float]) -> None:
-        if not self.columns:
+        if self.file is None:
+            self.file = self.path.open("w", newline="")
             self.columns = list(row)
             csv.writer(self.file).writerow(self.columns)
         csv.writer(self.file).writerow([row.get(column, "") for column in self.columns])
 
     def flush(self) -> None:
-        self.file.flush()
+        if self.file is not None:
+            self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
 
 def read_table(path: str | Path) -> list[dict[str, float]]:
@@ -50,15 +56,15 @@ def read_table(path: str | Path) -> list[dict[str, float]]:
 class Record:
     """Writes the losses and metrics of a run into a folder; does nothing without one."""
 
-    def __init__(self, folder: Path | None, first_step: int, tensorboard: bool):
+    def __init__(self, folder: Path | None, last_step: int, tensorboard: bool):
         self.losses = self.metrics = self.board = None
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self.losses = Table(folder / "losses.csv", first_step)
-        self.metrics = Table(folder / "metrics.csv", first_step)
+        self.losses = Table(folder / "losses.csv", last_step)
+        self.metrics = Table(folder / "metrics.csv", last_step)
         if tensorboard:
-            self.board = _summary_writer(folder, first_step)
+            self.board = _summary_writer(folder, last_step + 1)
 
     def add_losses(self, row: dict[str, float]) -> None:
         if self.losses is not None:
@@ -93,7 +99,7 @@ def _summary_writer(folder: Path, first_step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:  # the CSV files have it all
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
 
 class Progress:
