@@ -1,0 +1,288 @@
+"""Augmented records stay true: against loops, closed forms, and steps that undo each other."""
+
+import copy
+
+import pytest
+import torch
+
+from mrcnn.data import Playground
+from mrcnn.data.augment import (
+    ColourJitter,
+    Compose,
+    CopyPaste,
+    Flip,
+    ScaleJitter,
+    frame,
+    make_augment,
+    mirror,
+    paste,
+    recolour,
+    resize,
+    select,
+)  # fmt: skip
+
+SCENES = Playground(60, seed=8)
+RECORDS = [SCENES[i] for i in range(16)]
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def assert_same(record, other, atol: float = 0.0) -> None:
+    assert torch.equal(record[0], other[0])
+    assert record[1].keys() == other[1].keys()
+    for key, value in record[1].items():
+        if key == "image_id":
+            assert value == other[1][key]
+        else:
+            torch.testing.assert_close(value, other[1][key], rtol=0, atol=atol)
+
+
+def assert_true_record(image, target, slack: float = 0.0) -> None:
+    """What holds for every record of the playground: boxes tight, joints inside, nothing empty.
+
+    slack, in pixels, is for resized records: a resized mask has whole pixels and may lose the tip of a star.
+    """
+    height, width = image.shape[-2:]
+    assert image.dtype == torch.uint8
+    assert target["masks"].shape[1:] == (height, width)
+    for box, mask, joints in zip(target["boxes"].tolist(), target["masks"], target["keypoints"], strict=True):
+        pixels = mask.nonzero()
+        assert len(pixels)
+        (top, left), (bottom, right) = pixels.min(0).values.tolist(), (pixels.max(0).values + 1).tolist()
+        for side, tight in zip(box, (left, top, right, bottom), strict=True):
+            assert abs(side - tight) <= slack
+        for x, y, v in joints.tolist():
+            assert (0 <= x <= width and 0 <= y <= height) if v else (x, y) == (0, 0)
+
+
+# --- flip
+
+
+def test_flip_against_a_loop():
+    for image, target in RECORDS:
+        flipped, mirrored = mirror(image, target, SCENES.keypoint_flip)
+        for j in range(128):
+            assert torch.equal(flipped[:, :, j], image[:, :, 127 - j])
+            assert torch.equal(mirrored["masks"][:, :, j], target["masks"][:, :, 127 - j])
+        for (x1, y1, x2, y2), box in zip(target["boxes"].tolist(), mirrored["boxes"].tolist(), strict=True):
+            assert box == [128 - x2, y1, 128 - x1, y2]
+        for old, new in zip(target["keypoints"], mirrored["keypoints"], strict=True):
+            for name, (x, y, v) in zip(SCENES.keypoint_names, old.tolist(), strict=True):
+                swap = {"left": "right", "right": "left"}
+                partner = SCENES.keypoint_names.index("_".join(swap.get(word, word) for word in name.split("_")))
+                expected = [128 - x, y, v] if v else [0, 0, 0]
+                assert new[partner].tolist() == pytest.approx(expected, abs=1e-4)
+        assert_true_record(flipped, mirrored)
+
+
+def test_flip_twice_changes_nothing():
+    for record in RECORDS:
+        twice = mirror(*mirror(*record, SCENES.keypoint_flip), SCENES.keypoint_flip)
+        assert_same(record, twice, atol=1e-5)  # 128 - (128 - x) rounds in float32
+
+
+def test_flip_happens_as_often_as_asked():
+    flip = Flip(SCENES.keypoint_flip, 0.3)
+    image, target = RECORDS[0]
+    count = sum(not torch.equal(flip(image, target, chance(seed))[0], image) for seed in range(400))
+    assert 80 < count < 160  # 120 expected, deviation 9
+
+
+# --- scale and crop
+
+
+def test_same_size_and_whole_window_change_nothing():
+    for record in RECORDS:
+        assert_same(record, resize(*record, 128, 128))
+        assert_same(record, frame(*record, 0, 0, 128, 128))
+
+
+def test_double_size():
+    for image, target in RECORDS:
+        bigger, scaled = resize(image, target, 256, 256)
+        assert torch.equal(scaled["masks"], target["masks"].repeat_interleave(2, 1).repeat_interleave(2, 2))
+        assert torch.equal(scaled["boxes"], target["boxes"] * 2)
+        assert torch.equal(scaled["area"], scaled["masks"].sum((1, 2)).float())
+        assert torch.equal(scaled["keypoints"][..., :2], target["keypoints"][..., :2] * 2)
+        assert torch.equal(scaled["keypoints"][..., 2], target["keypoints"][..., 2])
+        assert_true_record(bigger, scaled)
+
+
+def test_picture_and_masks_move_together():
+    """A picture that shows one mask, resized, shows the resized mask, but for the soft edge."""
+    _, target = RECORDS[3]
+    shown = target["masks"][:1].expand(3, -1, -1) * 255
+    for height, width in ((90, 170), (200, 60)):
+        picture, scaled = resize(shown, select(target, torch.tensor([0])), height, width)
+        assert ((picture[0] > 127) == scaled["masks"][0].bool()).float().mean() > 0.985
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "width", "height"), [(40, 20, 60, 90), (-30, -10, 200, 150), (100, -50, 64, 80)]
+)
+def test_window_against_a_loop(left, top, width, height):
+    for image, target in RECORDS:
+        cut, kept = frame(image, target, left, top, width, height)
+        assert cut.shape == (3, height, width)
+        masks = torch.zeros(len(target["masks"]), height, width, dtype=torch.uint8)
+        for i in range(max(0, -top), min(height, 128 - top)):
+            j0, j1 = max(0, -left), min(width, 128 - left)
+            masks[:, i, j0:j1] = target["masks"][:, i + top, j0 + left : j1 + left]
+            assert torch.equal(cut[:, i, j0:j1], image[:, i + top, j0 + left : j1 + left])
+        stay = [k for k, mask in enumerate(masks) if mask.any()]
+        assert torch.equal(kept["masks"], masks[stay])
+        assert torch.equal(kept["labels"], target["labels"][stay])
+        assert torch.equal(kept["area"], masks[stay].sum((1, 2)).float())
+        for joints, k in zip(kept["keypoints"], stay, strict=True):
+            for new, (x, y, v) in zip(joints.tolist(), target["keypoints"][k].tolist(), strict=True):
+                inside = v > 0 and left <= x < left + width and top <= y < top + height
+                assert new == (pytest.approx([x - left, y - top, v], abs=1e-4) if inside else [0, 0, 0])
+        assert_true_record(cut, kept)
+
+
+def test_objects_without_masks_go_by_their_boxes():
+    image, target = RECORDS[0]
+    target = select(target, torch.tensor([0, 0, 0])) | {"masks": torch.zeros(3, 128, 128, dtype=torch.uint8)}
+    target["boxes"] = torch.tensor([[10.0, 10, 30, 50], [60, 60, 100, 100], [90, 10, 99, 20]])
+    target["area"] = torch.tensor([800.0, 1000, 90])
+    _, kept = frame(image, target, 20, 0, 60, 128)
+    assert kept["boxes"].tolist() == [[0, 10, 10, 50], [40, 60, 60, 100]]
+    assert kept["area"].tolist() == [400, 500]
+
+
+def test_masks_too_small_to_scale_are_removed():
+    image, target = RECORDS[0]
+    masks = torch.zeros(2, 128, 128, dtype=torch.uint8)
+    masks[0, 50, 50] = 1  # falls between the pixels at an eighth of the size
+    masks[1, 40:80, 40:80] = 1
+    target = select(target, torch.tensor([0, 0])) | {"masks": masks}
+    assert resize(image, target, 16, 16)[1]["masks"].shape[0] == 1
+
+
+def test_scale_jitter_keeps_the_size_and_the_truth():
+    jitter, sizes = ScaleJitter(0.4, 2.0), set()
+    for seed in range(4):
+        for image, target in RECORDS:
+            before = target["area"].sum()
+            image, target = jitter(image, target, chance(seed))
+            assert image.shape == (3, 128, 128)
+            assert_true_record(image, target, slack=4)
+            sizes.add(bool(target["area"].sum() > before))
+    assert sizes == {True, False}
+    with pytest.raises(ValueError, match="scales must be positive"):
+        ScaleJitter(2.0, 1.0)
+
+
+# --- colour
+
+
+def test_colour_factors():
+    image = RECORDS[1][0]
+    assert torch.equal(recolour(image, 1, 1, 1), image)
+    assert torch.equal(recolour(image, 0.5, 1, 1), (image * 0.5).round().to(torch.uint8))
+    red, green, blue = image.float()
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    for channel in recolour(image, 1, 1, 0):
+        assert (channel - luminance).abs().max() <= 0.5 + 1e-3
+    assert (recolour(image, 1, 0, 1).float() - luminance.mean()).abs().max() <= 0.5 + 1e-3
+
+
+def test_colour_leaves_the_target_alone():
+    jitter = ColourJitter(0.4)
+    for seed, (image, target) in enumerate(RECORDS):
+        changed, same = jitter(image, target, chance(seed))
+        assert same is target
+        assert changed.dtype == torch.uint8
+    assert torch.equal(ColourJitter(0, 0)(image, target, chance())[0], image)
+
+
+# --- copy-paste
+
+
+def test_paste_against_a_loop():
+    hidden = 0
+    for (image, target), (source, objects) in zip(RECORDS[:8], RECORDS[8:], strict=True):
+        pasted, joined = paste(image, target, source, objects)
+        cover = objects["masks"].any(0).bool()
+        assert torch.equal(pasted[:, cover], source[:, cover])
+        assert torch.equal(pasted[:, ~cover], image[:, ~cover])
+        expected = []
+        for mask, joints, label in zip(target["masks"], target["keypoints"], target["labels"].tolist(), strict=True):
+            mask, joints = mask.clone(), joints.clone()
+            mask[cover] = 0
+            for joint in joints:
+                if joint[2] == 2 and cover[int(joint[1]), int(joint[0])]:
+                    joint[2] = 1
+                    hidden += 1
+            if mask.any():
+                expected.append((mask, joints, label))
+        count = len(expected)
+        assert len(joined["labels"]) == count + len(objects["labels"])
+        for k, (mask, joints, label) in enumerate(expected):
+            assert torch.equal(joined["masks"][k], mask)
+            assert torch.equal(joined["keypoints"][k], joints)
+            assert joined["labels"][k] == label
+        for key in ("boxes", "labels", "masks", "keypoints", "area", "iscrowd"):
+            assert torch.equal(joined[key][count:], objects[key])
+        assert torch.equal(joined["area"], joined["masks"].sum((1, 2)).float())
+        assert (joined["masks"].sum(0) <= 1).all()  # no pixel has two owners
+        assert joined["image_id"] == target["image_id"]
+        assert_true_record(pasted, joined)
+    assert hidden > 10
+
+
+def test_what_is_covered_altogether_is_removed():
+    for record in RECORDS:
+        assert_same(record, paste(*record, *record))  # each thing lies under its own copy
+
+
+def test_paste_needs_one_size():
+    (image, target), (source, objects) = RECORDS[:2]
+    with pytest.raises(ValueError, match="both pictures must have one size"):
+        paste(image, target, source[:, :64], objects)
+
+
+def test_no_crowd_and_nothing_without_a_mask_is_pasted():
+    class Odd(Playground):
+        def __getitem__(self, index):
+            image, target = super().__getitem__(index)
+            target["iscrowd"][::2] = 1
+            target["masks"][1::2] = 0
+            return image, target
+
+    image, target = RECORDS[0]
+    step = CopyPaste(Odd(20), 1.0)
+    assert all(step(image, target, chance(seed))[1] is target for seed in range(20))
+
+
+def test_copy_paste_of_another_size():
+    """The other picture is cut or padded to this one's size, and its padding is never pasted."""
+    step = CopyPaste(Playground(20, seed=4, size=160), 1.0)
+    for seed, (image, target) in enumerate(RECORDS):
+        assert_true_record(*step(image, target, chance(seed)))
+
+
+# --- all of them
+
+
+def test_all_together():
+    augment = make_augment(SCENES, copy_paste=0.7, scale=(0.5, 1.6))
+    for seed, (image, target) in enumerate(RECORDS):
+        before = copy.deepcopy((image, target))
+        first, again = (augment(image, target, chance(seed)) for _ in range(2))
+        assert_same(first, again)  # all chance is the generator's
+        assert_same(before, (image, target))  # and what was given is as it was
+        assert_true_record(*first, slack=4)
+        assert not torch.equal(first[0], augment(image, target, chance(seed + 1000))[0])
+
+
+def test_picture_without_objects():
+    image, target = RECORDS[0]
+    empty = select(target, torch.zeros(len(target["labels"]), dtype=torch.bool))
+    steps = Flip(SCENES.keypoint_flip, 1.0), ScaleJitter(0.5, 2.0), ColourJitter()
+    _, left = Compose(steps)(image, empty, chance())
+    assert [len(left[key]) for key in ("boxes", "labels", "masks", "keypoints", "area", "iscrowd")] == [0] * 6
+    _, left = CopyPaste(SCENES, 1.0)(image, empty, chance(3))
+    assert len(left["labels"]) > 0
