@@ -1,8 +1,8 @@
 """Our CUDA kernels as programs for the CPU emulator, small enough to be compiled many times with one thing changed.
 
 Each `*_program` appends to the op's .cu file a host function that Python can call; each `check_*` runs it, traced, and
-raises AssertionError or KernelFault when the kernel is wrong in any way: races, bounds, barriers, or results that differ
-from the plain PyTorch of mrcnn/ops/reference.py.
+raises AssertionError or KernelFault when the kernel is wrong in any way: races, bounds, barriers, or results other than
+those of the plain PyTorch in mrcnn/ops/reference.py.
 """
 
 import torch
@@ -22,17 +22,20 @@ PoolProblem pooling_of(const int64_t* s, bool channels_last, double scale, int s
   };
   return {map(s[1], s[2], s[3]), map(s[1], s[5], s[6]), s[0], s[4], scale, sampling_ratio, aligned};
 }
-void forward(const FLOAT* features, const float* rois, FLOAT* out, const int64_t* sizes, bool channels_last, double scale,
-             int sampling_ratio, bool aligned) {
-  launch_roi_align(features, rois, out, pooling_of(sizes, channels_last, scale, sampling_ratio, aligned), nullptr);
+void forward(const FLOAT* features, const float* rois, FLOAT* out, const int64_t* sizes, bool channels_last,
+             double scale, int sampling_ratio, bool aligned) {
+  const PoolProblem p = pooling_of(sizes, channels_last, scale, sampling_ratio, aligned);
+  launch_roi_align(features, rois, out, p, nullptr);
 }
-void scatter(const FLOAT* grad, const float* rois, float* result, const int64_t* sizes, bool channels_last, double scale,
-             int sampling_ratio, bool aligned) {
-  launch_roi_align_scatter(grad, rois, result, pooling_of(sizes, channels_last, scale, sampling_ratio, aligned), nullptr);
+void scatter(const FLOAT* grad, const float* rois, float* result, const int64_t* sizes, bool channels_last,
+             double scale, int sampling_ratio, bool aligned) {
+  const PoolProblem p = pooling_of(sizes, channels_last, scale, sampling_ratio, aligned);
+  launch_roi_align_scatter(grad, rois, result, p, nullptr);
 }
-void gather(const FLOAT* grad, const float* rois, FLOAT* result, const int64_t* sizes, bool channels_last, double scale,
-            int sampling_ratio, bool aligned) {
-  launch_roi_align_gather(grad, rois, result, pooling_of(sizes, channels_last, scale, sampling_ratio, aligned), nullptr);
+void gather(const FLOAT* grad, const float* rois, FLOAT* result, const int64_t* sizes, bool channels_last,
+             double scale, int sampling_ratio, bool aligned) {
+  const PoolProblem p = pooling_of(sizes, channels_last, scale, sampling_ratio, aligned);
+  launch_roi_align_gather(grad, rois, result, p, nullptr);
 }
 // With so few blocks that each takes several RoIs, or tiles, in turn.
 void few_blocks(const FLOAT* features, const float* rois, FLOAT* out, FLOAT* grad_features, const int64_t* sizes) {
@@ -46,7 +49,8 @@ void few_blocks(const FLOAT* features, const float* rois, FLOAT* out, FLOAT* gra
 NMS_FUNCTIONS = """
 namespace mrcnn {
 void nms(const float* boxes, const int64_t* groups, int64_t n, float threshold, unsigned* dropped, unsigned* overlaps,
-         int64_t* survivors, int* survivor_count, const int64_t* order, const int64_t* rank, bool* kept, int64_t* rows) {
+         int64_t* survivors, int* survivor_count, const int64_t* order, const int64_t* rank, bool* kept,
+         int64_t* rows) {
   launch_nms<float>({boxes, groups, n, threshold}, {dropped, overlaps, survivors, survivor_count}, nullptr);
   launch_nms_collect(dropped, order, rank, n, kept, rows, nullptr);
 }
@@ -57,7 +61,8 @@ MATCH_FUNCTIONS = """
 namespace mrcnn {
 void match(const float* anchors, const float* gt_boxes, int64_t anchor_count, int64_t gt_count, float high, float low,
            int64_t* matches, float* ious, float* best_of_gt) {
-  launch_match_anchors<float>({anchors, gt_boxes, anchor_count, gt_count, high, low}, matches, ious, best_of_gt, nullptr);
+  const MatchProblem<float> problem{anchors, gt_boxes, anchor_count, gt_count, high, low};
+  launch_match_anchors(problem, matches, ious, best_of_gt, nullptr);
 }
 }
 """
@@ -92,7 +97,9 @@ def nms_program(*changes, strip: int = 2048) -> Program:
     text = change(text, "settle_threads = 1024", f"settle_threads = {strip // 2}")
     for each in changes:
         text = change(text, *each)
-    text = "\n".join(line for line in text.split("\n") if not line.startswith("template void launch_nms(const NmsProblem<d"))
+    text = "\n".join(
+        line for line in text.split("\n") if not line.startswith("template void launch_nms(const NmsProblem<d")
+    )
     return Program(text + NMS_FUNCTIONS, [], ["mrcnn::nms"])
 
 
@@ -115,12 +122,13 @@ def run(program: Program, function: str, *arguments, traced: bool = True) -> Non
 
 
 def random_rois(count: int, images: int, size: float, seed: int = 0) -> Tensor:
-    """(count, 5); some reach over the map's edges, the last is empty."""
+    """(count, 5); some reach over the map's edges, the first over all of them, and the last is empty."""
     random = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=random) * size - 2
     side = torch.rand(count, 2, generator=random) * size * 0.6 + 0.5
     side[-1:] = 0
     image = torch.randint(images, (count, 1), generator=random).float()
+    image[0], corner[0], side[0] = images - 1, -4, size * 1.5
     return torch.cat([image, corner, corner + side], dim=1)
 
 
@@ -128,7 +136,9 @@ def random_boxes(count: int, size: float = 60, seed: int = 0) -> Tensor:
     return random_rois(count, 1, size, seed)[:, 1:].contiguous()
 
 
-def pool(program: Program, features: Tensor, rois: Tensor, pooled, scale, sampling_ratio, aligned, traced=True) -> Tensor:
+def pool(
+    program: Program, features: Tensor, rois: Tensor, pooled, scale, sampling_ratio, aligned, traced=True
+) -> Tensor:
     channels_last = not features.is_contiguous()
     format = torch.channels_last if channels_last else torch.contiguous_format
     out = torch.full((len(rois), features.shape[1], *pooled), -7.0, dtype=features.dtype)
@@ -139,7 +149,9 @@ def pool(program: Program, features: Tensor, rois: Tensor, pooled, scale, sampli
     return out
 
 
-def gradient(program: Program, way: str, grad: Tensor, rois: Tensor, shape, scale, sampling_ratio, aligned, traced=True):
+def gradient(
+    program: Program, way: str, grad: Tensor, rois: Tensor, shape, scale, sampling_ratio, aligned, traced=True
+):
     """way: "scatter" or "gather"."""
     channels_last = not grad.is_contiguous()
     format = torch.channels_last if channels_last else torch.contiguous_format
@@ -150,7 +162,9 @@ def gradient(program: Program, way: str, grad: Tensor, rois: Tensor, shape, scal
     return result
 
 
-def suppress(program: Program, boxes: Tensor, groups: Tensor | None, threshold: float, strip: int, traced=True) -> Tensor:
+def suppress(
+    program: Program, boxes: Tensor, groups: Tensor | None, threshold: float, strip: int, traced=True
+) -> Tensor:
     """Boxes as the op's C++ brings them: by group, and within a group by falling score; here the lower row first."""
     n = len(boxes)
     rank = None
@@ -215,17 +229,20 @@ def check_few_blocks(program: Program) -> None:
     torch.testing.assert_close(out, reference.roi_align(features, rois, (3, 2), 0.5, 2, False), **CLOSE)
 
 
-def check_nms(program: Program, strip: int = 128) -> None:
-    boxes = random_boxes(300)
-    scores = torch.arange(300, 0, -1.0)
-    for groups in (None, torch.randint(3, (300,), generator=torch.Generator().manual_seed(3))):
-        expected = reference.nms(boxes, scores, 0.5, groups)
-        assert torch.equal(suppress(program, boxes, groups, 0.5, strip), expected)
+def check_nms(program: Program, strip: int = 256) -> None:
+    crowded, sparse = random_boxes(300), random_boxes(700, 500)
+    sparse[:, 2:] = sparse[:, :2] + 25  # most of a strip survives
+    for boxes in (crowded, sparse):
+        scores = -torch.arange(float(len(boxes)))
+        for groups in (None, torch.randint(3, (len(boxes),), generator=torch.Generator().manual_seed(3))):
+            expected = reference.nms(boxes, scores, 0.3, groups)
+            assert torch.equal(suppress(program, boxes, groups, 0.3, strip), expected)
 
 
 def check_match(program: Program) -> None:
     anchors = torch.cat([random_boxes(300), random_boxes(20)])  # 20 of them twice
-    gt_boxes = torch.cat([random_boxes(10, 80, seed=5), random_boxes(10, 80, seed=5), anchors[:2], torch.full((1, 4), 900.0)])
+    far = torch.full((1, 4), 900.0)
+    gt_boxes = torch.cat([random_boxes(10, 80, seed=5), random_boxes(10, 80, seed=5), anchors[:2], anchors[:2], far])
     for low_quality in (False, True):
         expected = reference.match_anchors(anchors, gt_boxes, 0.7, 0.3, low_quality)
         matches, ious = match(program, anchors, gt_boxes, low_quality)
