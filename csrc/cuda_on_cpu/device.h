@@ -105,9 +105,9 @@ unsigned __match_any_sync(unsigned mask, T value, int line = __builtin_LINE()) {
 }
 template <class T>
 unsigned __match_all_sync(unsigned mask, T value, int* all, int line = __builtin_LINE()) {
-  const unsigned equal = __match_any_sync(mask, value, line);
-  *all = equal == (mask & cuda_on_cpu::unfinished_lanes());
-  return *all ? equal : 0;
+  const cuda_on_cpu::Exchange got = cuda_on_cpu::warp_exchange(mask, cuda_on_cpu::to_bits(value), 0, line);
+  *all = got.equal == got.lanes;
+  return *all ? got.equal : 0;
 }
 
 // Lanes are read within their segment of `width`; a source outside it gives back one's own value.

@@ -165,7 +165,7 @@ bool settle_warp(int warp) {
     if (!complete) continue;
     for (int i = 0; i < count; ++i) {
       if (!(met >> i & 1)) continue;
-      Exchange got{lanes[i].value, 0, 0};
+      Exchange got{lanes[i].value, met, 0, 0};
       if (met >> (lanes[i].source & 31) & 1) got.value = lanes[lanes[i].source & 31].value;
       for (int j = 0; j < count; ++j) {
         if (!(met >> j & 1)) continue;

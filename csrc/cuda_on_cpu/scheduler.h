@@ -43,8 +43,9 @@ Count block_barrier(bool predicate, int line);
 // Wait for the lanes of `mask`; each brings a value and gets that of lane `source`, and what the others brought.
 struct Exchange {
   uint64_t value;     // brought by lane `source`, or one's own where that lane is not in `mask`
-  unsigned nonzero;   // lanes of `mask` whose value is not zero
-  unsigned equal;     // lanes of `mask` whose value is one's own
+  unsigned lanes;     // those that met: `mask` without the lanes that have ended
+  unsigned nonzero;   // of these, those whose value is not zero
+  unsigned equal;     // of these, those whose value is one's own
 };
 Exchange warp_exchange(unsigned mask, uint64_t value, int source, int line);
 

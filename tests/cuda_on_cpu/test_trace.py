@@ -1,0 +1,165 @@
+"""What the trace sees, and a kernel planted for each fault that it finds: the message names who and where."""
+
+import pytest
+import torch
+
+from mrcnn.lab.cuda_on_cpu import KernelFault, Program
+
+PROGRAM = Program("""
+__global__ void shift(const float* x, float* y, int n) {
+  __shared__ float tile[32];
+  tile[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = tile[(threadIdx.x + 1) % 32] + n;
+}
+__global__ void no_barrier(const float* x, float* y) {
+  __shared__ float tile[64];
+  tile[threadIdx.x] = x[threadIdx.x];
+  y[threadIdx.x] = tile[63 - threadIdx.x];
+}
+__global__ void one_cell(float* y) { *y += 1; }
+__global__ void unreached(float* y, int n) {
+  if (threadIdx.x < n) __syncthreads();
+  y[threadIdx.x] = 1;
+}
+__global__ void two_barriers(float* y) {
+  if (threadIdx.x % 2)
+    __syncthreads();
+  else
+    __syncthreads();
+  y[threadIdx.x] = 1;
+}
+__global__ void unwritten(float* y) {
+  __shared__ float tile[64];
+  if (threadIdx.x != 5) tile[threadIdx.x] = 1;
+  __syncthreads();
+  y[threadIdx.x] = tile[threadIdx.x];
+}
+__global__ void too_far(float* y, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i <= n) y[i] = 1;
+}
+__global__ void past_dynamic(float* y) {
+  extern __shared__ float tile[];
+  tile[threadIdx.x] = 1;
+}
+__global__ void not_in_mask(unsigned* y) { y[threadIdx.x] = __ballot_sync(0xffff, 1); }
+__global__ void lane_missing(unsigned* y) {
+  if (threadIdx.x < 31) y[threadIdx.x] = __ballot_sync(~0u, 1);
+  __syncthreads();
+}
+__global__ void warp_ordered(float* y) {  // lanes hand on a value through shared memory, with a warp's barrier only
+  __shared__ float tile[64];
+  tile[threadIdx.x] = threadIdx.x;
+  __syncwarp();
+  y[threadIdx.x] = tile[threadIdx.x ^ 1];
+}
+__global__ void atomics(float* y, int* n) {
+  atomicAdd(y, 1.0f);
+  if (atomicAdd(n, 1) == 0) atomicAdd(n, 1);
+}
+""")
+
+
+def line_of(part: str) -> int:
+    return next(i for i, line in enumerate(PROGRAM.text.split("\n"), 1) if part in line)
+
+
+def faults(*launch, **more) -> str:
+    trace = PROGRAM.trace(*launch, **more)
+    with pytest.raises(KernelFault) as fault:
+        trace.check()
+    return str(fault.value)
+
+
+def test_every_access_is_seen():
+    x, y = torch.arange(32.0), torch.zeros(32)
+    trace = PROGRAM.trace("shift", 1, 32, x, y, 5)
+    trace.check()
+    assert torch.equal(y, x.roll(-1) + 5)
+    # By threads, up to the barrier and from there on: x and tile, then tile and y.
+    t = torch.arange(32)
+    expected = []
+    for thread in t.tolist():
+        expected += [(thread, "read", "x", thread, "x["), (thread, "write", "tile", thread, "x[")]
+    for thread in t.tolist():
+        expected += [(thread, "read", "tile", (thread + 1) % 32, "% 32]"), (thread, "write", "y", thread, "% 32]")]
+    lines = {"x[": line_of("tile[threadIdx.x] = x["), "% 32]": line_of("% 32]")}
+    seen = zip(trace.thread, trace.op, trace.buffer, trace.index, trace.line, strict=True)
+    assert list(seen) == [(*access, lines[line]) for *access, line in expected]
+    assert set(trace.block) == {0}
+
+
+def test_missing_barrier():
+    x, y = torch.arange(64.0), torch.zeros(64)
+    message = faults("no_barrier", 1, 64, x, y)
+    assert "no_barrier, block 0, thread 32" in message
+    assert "with no barrier between them: a race" in message
+    assert f"line {line_of('tile[63 - threadIdx.x]')}" in message
+
+
+def test_two_threads_write_one_cell():
+    assert "one_cell, block 0, thread 1" in faults("one_cell", 1, 2, torch.zeros(1))
+    assert "which block 0, thread 0 uses" in faults("one_cell", 2, 1, torch.zeros(1))  # also from two blocks
+
+
+def test_barrier_that_some_threads_do_not_reach():
+    where = f"barrier at line {line_of('if (threadIdx.x < n)')}"
+    assert f"unreached, block (0, 0, 0): thread (63, 0, 0) ended without reaching the {where}" in faults(
+        "unreached", 1, 64, torch.zeros(64), 40
+    )
+    with pytest.raises(KernelFault, match=where):  # the plain build finds it too
+        PROGRAM.launch("unreached", 1, 64, torch.zeros(64), 40)
+    PROGRAM.launch("unreached", 1, 64, torch.zeros(64), 64)
+
+
+def test_threads_at_different_barriers():
+    message = faults("two_barriers", 1, 8, torch.zeros(8))
+    assert "two_barriers, block (0, 0, 0): thread (0, 0, 0) waits at the barrier at line" in message
+
+
+def test_shared_memory_that_nobody_wrote():
+    message = faults("unwritten", 1, 64, torch.zeros(64))
+    assert "unwritten, block 0, thread 5" in message
+    assert "reads shared tile[5], which no thread of the block has written" in message
+
+
+def test_unwritten_in_the_second_block_only():
+    """The first block's values are still in the memory, but they are not the second's."""
+    program = Program("""
+    __global__ void first_block_writes(float* y) {
+      __shared__ float tile[1];
+      if (blockIdx.x == 0) tile[0] = 1;
+      y[blockIdx.x] = tile[0];
+    }""")
+    assert "block 1, thread 0" in program.trace("first_block_writes", 2, 1, torch.zeros(2)).findings[0]
+
+
+def test_out_of_bounds():
+    y = torch.zeros(100)
+    message = faults("too_far", 2, 64, y, 100)
+    line = line_of("if (i <= n)")
+    assert message == f"too_far, block 1, thread 36, line {line}: writes y[100], out of bounds: it has 100 elements"
+    assert "writes dynamic shared memory[31], out of bounds" in faults("past_dynamic", 1, 32, y, shared_bytes=4 * 31)
+
+
+def test_wrong_masks():
+    out = torch.zeros(32, dtype=torch.int32)
+    assert "thread (16, 0, 0) calls a warp function with a mask it is not in" in faults("not_in_mask", 1, 32, out)
+    assert "for lanes of its mask that never come" in faults("lane_missing", 1, 32, out)
+
+
+def test_what_is_ordered_is_no_race():
+    y, n = torch.zeros(64), torch.zeros(1, dtype=torch.int32)
+    PROGRAM.trace("warp_ordered", 1, 64, y).check()
+    assert torch.equal(y, torch.arange(64.0).view(32, 2).flip(1).flatten())
+    PROGRAM.trace("atomics", 4, 64, y[:1], n).check()
+    assert n.item() == 257
+
+
+def test_results_come_back_through_other_layouts():
+    y = torch.zeros(8, 4).t()
+    PROGRAM.trace("too_far", 1, 32, y, 31).check()
+    assert y.sum() == 32
+    with pytest.raises(ValueError, match="dense in memory"):
+        PROGRAM.trace("too_far", 1, 32, torch.zeros(8, 4)[:, :2], 3)
