@@ -31,8 +31,7 @@ std::tuple<Tensor, Tensor> match(
 
 // Boxes are read 16 bytes at a time: a view that begins elsewhere is copied.
 Tensor aligned(const Tensor& boxes) {
-  const Tensor rows = torch::stable::contiguous(boxes);
-  return reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0 ? rows : torch::stable::clone(rows);
+  return reinterpret_cast<uintptr_t>(boxes.const_data_ptr()) % 16 == 0 ? boxes : torch::stable::clone(boxes);
 }
 
 std::tuple<Tensor, Tensor> match_anchors(
@@ -40,7 +39,9 @@ std::tuple<Tensor, Tensor> match_anchors(
   check_boxes("anchors", anchors, 4);
   check_boxes("gt_boxes", gt_boxes, 4);
   check_same_device("gt_boxes", gt_boxes, "anchors", anchors);
-  STD_TORCH_CHECK(anchors.scalar_type() == gt_boxes.scalar_type(), "anchors and gt_boxes must be of one dtype");
+  STD_TORCH_CHECK(
+      anchors.scalar_type() == gt_boxes.scalar_type() && anchors.is_contiguous() && gt_boxes.is_contiguous(),
+      "anchors and gt_boxes must be contiguous and of one dtype");
   return (anchors.scalar_type() == ScalarType::Double ? match<double> : match<float>)(
       aligned(anchors), aligned(gt_boxes), high_threshold, low_threshold, low_quality);
 }

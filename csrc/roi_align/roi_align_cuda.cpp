@@ -81,6 +81,9 @@ Tensor roi_align_backward(
     int64_t channels, int64_t height, int64_t width, int64_t sampling_ratio, bool aligned, bool channels_last,
     bool deterministic) {
   check_pooling("grad", grad, rois, ph, pw);
+  STD_TORCH_CHECK(
+      grad.size(0) == rois.size(0) && grad.size(1) == channels && grad.size(2) == ph && grad.size(3) == pw,
+      "grad must have shape (K, channels, pooled_height, pooled_width)");
   check_sides(height, width, ph, pw);
   const OnDeviceOf device(grad);
   const Tensor out = empty_map(grad, batch, channels, height, width, channels_last);
