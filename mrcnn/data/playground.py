@@ -47,7 +47,7 @@ def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool,
     things, taken, colours = [], [], list(behind)
     for _ in range(1 + int(rng.random() * 6)):
         if rng.random() < 0.4:
-            height = (32 + 72 * rng.random() ** 1.3) * size / 128
+            height = (44 + 64 * rng.random() ** 1.3) * size / 128
             x, y = place(rng, size, taken, 0.12)
             palette = person_palette(rng, grey, colours)
             layer, joints, sight = draw_person(rng, size, height, x, y, light)
@@ -67,21 +67,21 @@ def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool,
 
 
 def coin_table(rng: np.random.Generator, size: int, light: Light, grey: bool, behind: list) -> list[Thing]:
-    """Up to 24 discs of about one size in a loose grid, with gaps, unlike the table in brightness."""
+    """Up to six discs of about one size in a loose block of rows, perhaps with gaps, unlike the table in brightness."""
     u = rng.random(6).tolist()
     radius = size * (0.055 + 0.045 * u[0])
     pitch = radius * (2.3 + 1.0 * u[1])
-    side = int(size / pitch)
+    rows, columns = [(2, 3), (3, 2), (1, 4), (2, 2), (1, 5), (1, 3)][int(rng.random() * 6)]
     metal = random_colour(rng, grey or u[2] < 0.7, behind)
     metal = metal + 0.5 * rng.random() * (behind[0] - metal)  # old coins on a table of about their own colour
     draw = draw_coin if u[3] < 0.75 else DRAW[BALL]
-    spots = [(i, j) for i in range(side) for j in range(side) if rng.random() < 0.92][:24]
-    start = (size - pitch * (side - 1)) / 2
+    spots = [(i, j) for i in range(rows) for j in range(columns) if rng.random() < 0.92]
+    top, left = ((0.5 + 0.9 * (rng.random() - 0.5)) * (size - pitch * (count - 1)) for count in (rows, columns))
     things = []
     for i, j in spots:
         dx, dy, grow, tone = (rng.random(4) - 0.5).tolist()
         r = radius * (1 + 0.5 * grow * u[4])
-        x, y = start + pitch * j + dx * radius * 0.5, start + pitch * i + dy * radius * 0.5
+        x, y = left + pitch * j + dx * radius * 0.5, top + pitch * i + dy * radius * 0.5
         palette = (metal * (1 + 0.5 * tone * u[5]))[None]
         things.append(Thing(BALL, draw(rng, size, r, x, y, light), palette))
     return things
