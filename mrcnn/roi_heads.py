@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.backbone import ConvNorm
+from mrcnn.images import find_joints
 from mrcnn.rpn import SMOOTH_L1_BETA, mean_or_zero, sample
 
 
@@ -380,34 +381,3 @@ def joint_cells(keypoints: Tensor, boxes: Tensor, resolution: int) -> tuple[Tens
     inside = ((cell >= 0) & (cell < resolution)).all(-1)
     column, row = cell.clamp(0, resolution - 1).to(torch.int64).unbind(-1)
     return row * resolution + column, inside & (keypoints[..., 2] > 0)
-
-
-def find_joints(heatmaps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each joint at the peak of its heatmap, after bicubic enlargement to the box's size in whole pixels.
-
-    heatmaps (K, J, M, M), boxes (K, 4). Returns keypoints (K, J, 3) [x, y, 1] in the boxes' pixels, and the logits at
-    the peaks (K, J).
-    """
-    keypoints = heatmaps.new_ones((*heatmaps.shape[:2], 3))
-    scores = heatmaps.new_zeros(heatmaps.shape[:2])
-    sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)  # (K, 2)
-    pixels = sizes.ceil()
-    for index, (width, height) in enumerate(pixels.to(torch.int64).tolist()):
-        enlarged = enlarge(heatmaps[index], height, width)
-        scores[index], peak = enlarged.flatten(1).max(1)
-        cell = torch.stack((peak % width, peak // width), dim=1)  # (J, 2)
-        keypoints[index, :, :2] = (cell + 0.5) * (sizes[index] / pixels[index]) + boxes[index, :2]
-    return keypoints, scores
-
-
-def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic enlargement of maps (J, M, M) to (J, height, width), as two matrix products.
-
-    Bicubic weights are a product of one function of the row and one of the column. Enlarging the unit matrix in one
-    direction gives that direction's weights, and a matrix product is what a processor does fastest.
-    """
-    side = maps.shape[-1]
-    unit = torch.eye(side, dtype=maps.dtype, device=maps.device)[None, None]
-    rows = F.interpolate(unit, size=(height, side), mode="bicubic", align_corners=False)[0, 0]  # (height, M)
-    columns = F.interpolate(unit, size=(side, width), mode="bicubic", align_corners=False)[0, 0]  # (M, width)
-    return rows @ maps @ columns
