@@ -166,8 +166,7 @@ def shrink(before: Target, after: Target) -> Target:
     boxes[lost] = torch.from_numpy(tight_boxes(after["masks"][lost].numpy()))
     share = torch.where(has_mask, left / pixels.clamp(min=1), left_sides.prod(1) / sides.prod(1).clamp(min=1e-9))
     after = after | {"boxes": boxes, "area": (before["area"] * share).float()}
-    keep = torch.where(has_mask, left > 0, True) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return select(after, keep)
+    return select(after, (boxes[:, 2:] > boxes[:, :2]).all(1))  # the box of an empty mask is all zeros
 
 
 def select(target: Target, chosen: Tensor) -> Target:
