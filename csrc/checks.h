@@ -56,6 +56,14 @@ inline void check_pooling(const char* name, const Tensor& features, const Tensor
   STD_TORCH_CHECK(ph > 0 && pw > 0, "pooled_height and pooled_width must be at least 1; got ", ph, " and ", pw);
 }
 
+inline void check_pooled_grad(
+    const Tensor& grad, const Tensor& rois, int64_t channels, int64_t ph, int64_t pw) {
+  check_pooling("grad", grad, rois, ph, pw);
+  STD_TORCH_CHECK(
+      grad.size(0) == rois.size(0) && grad.size(1) == channels && grad.size(2) == ph && grad.size(3) == pw,
+      "grad must have shape (K, channels, pooled_height, pooled_width), with as many as there are rois");
+}
+
 // An uninitialised tensor like `like`, in the asked shape and layout.
 inline Tensor empty_map(
     const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last) {

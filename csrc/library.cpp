@@ -7,7 +7,7 @@
 //                        deterministic asks for the same bits every time (the CPU kernel always gives them).
 //   nms                  boxes (N, 4), scores (N,) float32 or float64, groups (N,) int64, none of them sorted;
 //                        returns rows by falling score, the lower row first among equal scores.
-//   match_anchors        anchors (A, 4), gt_boxes (G, 4) contiguous, both float32 or both float64;
+//   match_anchors        anchors (A, 4), gt_boxes (G, 4), both float32 or both float64;
 //                        returns matches int64 (A,) and the best IoU (A,) in the boxes' dtype.
 #include "library.h"
 

@@ -106,8 +106,8 @@ MRCNN_INLINE void find_best(Problem<scalar_t>& problem, int64_t from, int64_t to
     for (int64_t lane = 0; lane < count; lane++) {
       const scalar_t iou = best[lane];
       problem.iou[begin + lane] = iou;
-      const int64_t unmatched = iou < problem.low_threshold ? -1 : -2;
-      problem.matches[begin + lane] = iou >= problem.high_threshold ? match[lane] : unmatched;
+      const int64_t unmatched = iou < problem.low_threshold || !problem.num_gt ? -1 : -2;
+      problem.matches[begin + lane] = iou >= problem.high_threshold && problem.num_gt ? match[lane] : unmatched;
     }
   }
 }
@@ -172,14 +172,13 @@ void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
 }
 
 std::tuple<Tensor, Tensor> match_anchors(
-    const Tensor& anchors, const Tensor& gt_boxes, double high_threshold, double low_threshold,
+    const Tensor& anchors_in, const Tensor& gt_boxes_in, double high_threshold, double low_threshold,
     bool allow_low_quality_matches) {
-  check_boxes("anchors", anchors, 4);
-  check_boxes("gt_boxes", gt_boxes, 4);
-  STD_TORCH_CHECK(
-      anchors.scalar_type() == gt_boxes.scalar_type() && anchors.is_contiguous() && gt_boxes.is_contiguous(),
-      "anchors and gt_boxes must be contiguous and of one dtype");
-  check_same_device("gt_boxes", gt_boxes, "anchors", anchors);
+  check_boxes("anchors", anchors_in, 4);
+  check_boxes("gt_boxes", gt_boxes_in, 4);
+  STD_TORCH_CHECK(anchors_in.scalar_type() == gt_boxes_in.scalar_type(), "gt_boxes must be of the dtype of anchors");
+  check_same_device("gt_boxes", gt_boxes_in, "anchors", anchors_in);
+  const Tensor anchors = torch::stable::contiguous(anchors_in), gt_boxes = torch::stable::contiguous(gt_boxes_in);
   const int64_t n = anchors.size(0);
   Tensor matches = torch::stable::new_empty(anchors, {&n, 1}, ScalarType::Long);
   Tensor iou = torch::stable::new_empty(anchors, {&n, 1});

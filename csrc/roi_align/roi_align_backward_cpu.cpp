@@ -177,10 +177,7 @@ Tensor roi_align_backward(
     const Tensor& grad, const Tensor& rois, double spatial_scale, int64_t ph, int64_t pw, int64_t batch,
     int64_t channels, int64_t height, int64_t width, int64_t sampling_ratio, bool aligned, bool channels_last,
     bool /*deterministic: always*/) {
-  check_pooling("grad", grad, rois, ph, pw);
-  STD_TORCH_CHECK(
-      grad.size(0) == rois.size(0) && grad.size(1) == channels && grad.size(2) == ph && grad.size(3) == pw,
-      "grad must have shape (K, channels, pooled_height, pooled_width)");
+  check_pooled_grad(grad, rois, channels, ph, pw);
   const Pooling pooling{batch, channels, height, width, rois.size(0), ph, pw, spatial_scale, sampling_ratio, aligned};
   // Each layout reads the gradient along its own inner axis.
   const bool readable = channels_last ? grad.stride(1) == 1 : grad.is_contiguous();

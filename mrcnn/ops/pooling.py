@@ -1,5 +1,6 @@
 """RoIAlign: from boxes of any size to feature maps of one size (Mask R-CNN, section 3; He et al. 2017)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -43,7 +44,7 @@ def roi_align(
     """
     pooled = _pair(output_size)
     rois = _as_one_tensor(rois, features)
-    _check(features, rois, pooled)
+    _check(features, rois, spatial_scale)
     # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
     rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()
     if backend.current() == "reference":
@@ -74,10 +75,12 @@ def _as_one_tensor(rois, features: Tensor) -> Tensor:
     return torch.cat([torch.cat(images), torch.cat(list(rois))], dim=1)  # (K, 5)
 
 
-def _check(features: Tensor, rois: Tensor, pooled: tuple[int, int]) -> None:
+def _check(features: Tensor, rois: Tensor, spatial_scale: float) -> None:
     check_tensor("features", features, "(N, C, H, W)", 4)
     check_tensor("rois", rois, "(K, 5)", 2, last=5)
     check_same_device("rois", rois, "features", features)
+    if not 0 < spatial_scale < math.inf:
+        raise ValueError(f"spatial_scale must be finite and above 0; got {spatial_scale}")
     check_finite("rois", rois)
     if values_visible(rois) and len(rois):
         image = rois[:, 0]

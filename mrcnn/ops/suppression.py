@@ -1,5 +1,7 @@
 """Non-maximum suppression: of many boxes on one object, keep the best (Faster R-CNN, section 3.2; Ren et al. 2015)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,8 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, groups: Tensor | N
         if value is not None:
             check_same_length(name, value, "boxes", boxes)
             check_same_device(name, value, "boxes", boxes)
+    if math.isnan(iou_threshold):
+        raise ValueError(f"iou_threshold must be a number; got {iou_threshold}")
     check_finite("boxes", boxes)
     check_finite("scores", scores)
     boxes = boxes.detach().to(reference.accumulate_dtype(boxes.dtype))
