@@ -47,7 +47,7 @@ constexpr int compare_threads = 128;
 static_assert(nms_strip % compare_threads == 0, "the last block of a strip ends with it");
 
 template <typename Real>
-__global__ void __launch_bounds__(compare_threads)
+__global__ void __launch_bounds__(compare_threads, 4)
     nms_compare(NmsProblem<Real> p, int64_t strip, unsigned* __restrict__ overlaps) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x, word = blockIdx.y;
   if (strip + i >= p.n || word > i / word_bits) return;

@@ -89,6 +89,10 @@ constexpr int channels_per_block = 64;
 constexpr int table_size = 128;  // taps per axis; a RoI with more samples than that works the rest out as it goes
 constexpr int64_t max_blocks = 1 << 20;
 
+// Blocks that a multiprocessor shall hold at once, at least: the fewer, the more registers ptxas may give a thread.
+template <typename T>
+constexpr int resident = sizeof(T) == 8 ? 2 : 3;
+
 template <typename Real>
 __device__ void fill_table(Tap<Real>* table, const Axis<Real>& axis) {
   const int64_t count = min(axis.samples(), int64_t(table_size));
@@ -128,7 +132,7 @@ __device__ void add_cell(Real (&sum)[Vec], const T* cell, Real weight) {
 }
 
 template <typename T, int Vec, bool ChannelsLast>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, resident<T>)
     roi_align_forward(const T* __restrict__ features, const typename Sums<T>::Type* __restrict__ rois,
                       T* __restrict__ out, PoolProblem p) {
   using Real = typename Sums<T>::Type;
@@ -175,7 +179,7 @@ __global__ void __launch_bounds__(threads)
 // outputs read one cell, so the additions are atomic, and their order, and with it the last bits, differs from run to run.
 
 template <typename T, bool ChannelsLast>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, resident<T>)
     roi_align_backward_scatter(const T* __restrict__ grad, const typename Sums<T>::Type* __restrict__ rois,
                                typename Sums<T>::Type* grad_features, PoolProblem p) {
   using Real = typename Sums<T>::Type;
@@ -295,7 +299,7 @@ __device__ void gather_roi(Real (&sum)[gather_channels], const T* grad, const Ro
 }
 
 template <typename T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 2)
     roi_align_backward_gather(const T* __restrict__ grad, const typename Sums<T>::Type* __restrict__ rois,
                               T* __restrict__ grad_features, PoolProblem p) {
   using Real = typename Sums<T>::Type;
