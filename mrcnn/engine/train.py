@@ -113,7 +113,7 @@ class Run:
             with StopRequests() as requests:
                 stop = False
                 while self.progress() < 1 and not stop:
-                    row, stop = self.take_step(parallel, batches, requests.requested > 0)
+                    row, stop = self.take_step(parallel, batches, requests)
                     record.add_losses(row)
                     progress.update(self.step, self.used, row)
                     if self._due(settings.checkpoint_every):
@@ -130,7 +130,7 @@ class Run:
             record.close()
         self.finish()
 
-    def take_step(self, parallel: nn.Module, batches: Any, stop: bool) -> tuple[dict[str, float], bool]:
+    def take_step(self, parallel: nn.Module, batches: Any, requests: StopRequests) -> tuple[dict[str, float], bool]:
         """One step of gradient descent: the row for losses.csv, and whether all processes are to stop after it."""
         began = time.perf_counter()
         images, targets = self._fetch(batches)
@@ -139,7 +139,7 @@ class Run:
         losses = self._forward(parallel, images, targets)
         own = torch.stack([loss.detach().double() for loss in losses.values()])
         # One exchange of a few numbers tells the processes all that they have to agree on.
-        clock = own.new_tensor([time.perf_counter() - self.started, stop])
+        clock = own.new_tensor([time.perf_counter() - self.started, requests.requested > 0])
         *values, self.used, stopping = distributed.mean(torch.cat([own, clock])).tolist()
         self._check(losses, values, own.tolist(), targets)
 

@@ -1,0 +1,90 @@
+"""Runs in processes of their own: interrupted, killed, and two beside each other."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import Noise, TinyModel
+from run_tiny import tiny_model, tiny_settings
+
+from mrcnn.engine import checkpoint
+from mrcnn.engine.record import read_table
+from mrcnn.engine.train import train
+
+HERE = Path(__file__).parent
+
+
+def start(out: Path, steps: int, *options: str) -> subprocess.Popen:
+    command = [sys.executable, str(HERE / "run_tiny.py"), str(out), str(steps), *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent.parent)
+
+
+def wait_for_checkpoint(run: subprocess.Popen, out: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while run.poll() is None and time.monotonic() < deadline:
+        if any(int(path.stem.split("-")[1]) >= step for path in checkpoint.checkpoints(out)):
+            return
+        time.sleep(0.002)
+    pytest.fail(f"no checkpoint of step {step} came: {run.stderr.read() if run.poll() is not None else 'time is up'}")
+
+
+def test_killed_and_resumed_has_the_same_bits(tmp_path):
+    """kill -9 wherever the run happens to be, twice; then the rest in one go."""
+    whole = tiny_model()
+    train(whole, Noise(), tiny_settings(steps=400, checkpoint_every=3), out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    for step in (20, 60):
+        run = start(out, 400, "checkpoint_every=3", "resume=True", "workers=1" if step == 60 else "workers=0")
+        wait_for_checkpoint(run, out, step)
+        run.kill()
+        assert run.wait(30) == -signal.SIGKILL
+        run.stderr.close()
+    model = TinyModel()
+    train(model, Noise(), tiny_settings(steps=400, checkpoint_every=3), out=out, resume=True)
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
+    losses = [[row["loss"] for row in read_table(folder / "losses.csv")] for folder in (tmp_path / "whole", out)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_process_leaves_a_checkpoint(tmp_path, number):
+    run = start(tmp_path, 100_000, "checkpoint_every=2", "workers=1")
+    wait_for_checkpoint(run, tmp_path, 4)
+    run.send_signal(number)
+    said = run.stderr.read()
+    run.stderr.close()
+    assert run.wait(60) != 0
+    assert "can be used as --weights, and --resume goes on from it" in said
+    contents, complaints = checkpoint.last_checkpoint(tmp_path)
+    assert complaints == []
+    rows = read_table(tmp_path / "losses.csv")
+    assert contents["training"]["step"] == len(rows) == rows[-1]["step"]
+
+
+def test_two_processes_are_one(tmp_path):
+    """Two gloo processes with half of each batch: both end with the same weights, those of one process with all of it.
+
+    The losses are means over the batch, and each picture's own; what differs is the order of float32 sums.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(HERE / "run_tiny.py"), str(tmp_path / "two"), "30", "plain=True", "checkpoint_every=10"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=HERE.parent.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / "two" / f"end-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+    model = tiny_model(dropout=0.0, norm=False)
+    train(model, Noise(), tiny_settings(steps=30), out=tmp_path / "one")
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, first[name], atol=1e-6), name
+    one, two = (read_table(tmp_path / name / "losses.csv") for name in ("one", "two"))
+    assert [row["step"] for row in two] == list(range(1, 31)), "one process writes, and once"
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "two")] == [
+        "checkpoint-00000020.pt",
+        "checkpoint-00000030.pt",
+    ]
