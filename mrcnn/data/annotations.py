@@ -87,8 +87,12 @@ def load(file: str | Path, pack_segmentation: bool = True) -> dict:
     return content
 
 
-def is_number(value: object, limit: float = FAR) -> bool:
-    return type(value) in (int, float) and -limit < value < limit
+def are_coordinates(values: list) -> bool:
+    """Whether they are all finite numbers within reason: three quick looks at all of them, not a slow one at each."""
+    try:  # NaN survives addition, but not every comparison
+        return sum(values) < math.inf and -FAR < min(values) and max(values) < FAR
+    except TypeError:
+        return False
 
 
 def polygons_problem(polygons: list) -> str | None:
@@ -96,12 +100,7 @@ def polygons_problem(polygons: list) -> str | None:
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return "a polygon must be a flat list of at least three points x, y"
-        try:
-            # three quick looks at all of them; NaN survives addition, but not every comparison
-            sound = sum(polygon) < math.inf and -FAR < min(polygon) and max(polygon) < FAR
-        except TypeError:
-            sound = False
-        if not sound:
+        if not are_coordinates(polygon):
             return "a polygon must have finite numbers only, none beyond a million pixels"
     return None
 
@@ -285,9 +284,9 @@ def look_up(table: dict[int, int], key: object) -> int | None:
 def object_problem(record: dict, extra: dict | None, picture: Picture, num_keypoints: int) -> str | None:
     """What is wrong with an annotation (extra: its namesake in the keypoint file), if anything."""
     bbox, area, crowd = record.get("bbox"), record.get("area"), record.get("iscrowd", 0)
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not are_coordinates(bbox):
         return f"bbox must be four finite numbers x, y, width, height; got {bbox!r}"
-    if area is not None and not (is_number(area, FAR**2) and area >= 0):
+    if area is not None and not (type(area) in (int, float) and 0 <= area < FAR**2):
         return f"area must be a number, not negative; got {area!r}"
     if crowd not in (0, 1):
         return f"iscrowd must be 0 or 1; got {crowd!r}"
@@ -313,7 +312,7 @@ def keypoints_problem(keypoints: object, num_keypoints: int) -> str | None:
     if not isinstance(keypoints, list) or len(keypoints) != 3 * num_keypoints:
         count = len(keypoints) if isinstance(keypoints, list) else repr(keypoints)
         return f"keypoints must be {num_keypoints} times x, y, v, which is {3 * num_keypoints} numbers; got {count}"
-    if not all(map(is_number, keypoints)) or any(v not in (0, 1, 2) for v in keypoints[2::3]):
+    if not are_coordinates(keypoints) or not set(keypoints[2::3]) <= {0, 1, 2}:
         return "keypoints must be finite, and each v 0, 1 or 2"
     return None
 
