@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import Noise, TinyModel
-from run_tiny import tiny_model, tiny_settings
+from run_tiny import shaky_metrics, tiny_model, tiny_settings
 
 from mrcnn.engine import checkpoint
 from mrcnn.engine.record import read_table
@@ -74,7 +74,10 @@ def test_two_processes_are_one(tmp_path):
     command += [str(HERE / "run_tiny.py"), str(tmp_path / "two"), "30", "plain=True", "checkpoint_every=10"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=HERE.parent.parent, check=False)
     assert done.returncode == 0, done.stderr
-    first, second = (torch.load(tmp_path / "two" / f"end-{rank}.pt", weights_only=True) for rank in (0, 1))
+    ends = [torch.load(tmp_path / "two" / f"end-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert ends[0]["metrics"] == ends[1]["metrics"] == shaky_metrics(), "shards of an evaluation make the whole"
+    assert 0 < ends[0]["metrics"]["bbox"]["AP"] < 1
+    first, second = (end["weights"] for end in ends)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
     model = tiny_model(dropout=0.0, norm=False)
