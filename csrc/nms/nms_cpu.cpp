@@ -50,25 +50,30 @@ MRCNN_INLINE void suppress(SortedBoxes<scalar_t>& boxes, int64_t i, int64_t j, i
   const scalar_t x1 = boxes.x1[i], y1 = boxes.y1[i], x2 = boxes.x2[i], y2 = boxes.y2[i], area = boxes.area[i];
   const scalar_t *x1s = &boxes.x1[j], *y1s = &boxes.y1[j], *x2s = &boxes.x2[j], *y2s = &boxes.y2[j];
   const scalar_t* areas = &boxes.area[j];
-  scalar_t inters[LANES], unions[LANES];
-  mask_t close = 0;
-  for (int64_t lane = 0; lane < count; lane++) {
+  auto intersection = [&](int64_t lane) {
     const scalar_t width = std::max(std::min(x2, x2s[lane]) - std::max(x1, x1s[lane]), scalar_t(0));
     const scalar_t height = std::max(std::min(y2, y2s[lane]) - std::max(y1, y1s[lane]), scalar_t(0));
-    inters[lane] = width * height;
-    unions[lane] = area + areas[lane] - inters[lane];
-    close |= inters[lane] >= threshold * unions[lane] ? mask_t(-1) : mask_t(0);
+    return width * height;
+  };
+  mask_t close = 0;
+  for (int64_t lane = 0; lane < count; lane++) {
+    const scalar_t inter = intersection(lane);
+    close |= inter >= threshold * (area + areas[lane] - inter) ? mask_t(-1) : mask_t(0);
   }
   if (!close) return;
-  uint8_t* dropped = &boxes.dropped[j];
-  for (int64_t lane = 0; lane < count; lane++) dropped[lane] |= inters[lane] / unions[lane] > threshold;
+  for (int64_t lane = 0; lane < count; lane++) {
+    const scalar_t inter = intersection(lane);
+    boxes.dropped[j + lane] |= inter / (area + areas[lane] - inter) > threshold;
+  }
 }
 
 template <typename scalar_t>
 MRCNN_INLINE void suppress_chunks(
     SortedBoxes<scalar_t>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, scalar_t threshold) {
   for (int64_t j = begin; j < end; j += LANES)
-    for (const int64_t i : kept) suppress(boxes, i, j, std::min(LANES, end - j), threshold);
+    for (const int64_t i : kept)
+      if (j + LANES <= end) suppress(boxes, i, j, LANES, threshold);  // a loop of known length
+      else suppress(boxes, i, j, end - j, threshold);
 }
 
 MRCNN_WIDEST void suppress_later(

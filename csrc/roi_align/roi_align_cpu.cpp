@@ -4,9 +4,9 @@
 //
 //   channels_last   the channels of a cell lie side by side: a bin is a weighted sum of a few rows of C numbers.
 //                   A work item is one row of bins of one RoI.
-//   contiguous      the columns of a channel lie side by side: first the rows a row of bins touches are summed to one row
-//                   buffer, with vectors along x; then each bin sums a few numbers of the buffer.
-//                   A work item is one channel of one RoI; channel by channel, so that its map stays in the cache.
+//   contiguous      the columns of a channel lie side by side. The rows that a row of bins touches are summed to one, with
+//                   vectors along x; the sums of BLOCK channels are laid side by side, by column; then a bin is a weighted
+//                   sum of a few columns, with vectors along channels. A work item is BLOCK channels of one RoI.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -22,6 +22,8 @@ namespace {
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
 
+constexpr int64_t BLOCK = 16;  // channels that the contiguous loop takes together
+
 template <typename scalar_t>
 struct Forward {
   using real_t = accumulate_t<scalar_t>;
@@ -32,32 +34,43 @@ struct Forward {
   const VisitOrder& order;
   scalar_t* output;
 
-  // The RoI and channel of a work item in the contiguous layout: image by image, and in each channel by channel.
-  std::pair<int64_t, int64_t> roi_and_channel(int64_t item) const {
-    const int64_t place = item / pooling.channels;  // would be in `order.rois`, were it roi by roi
+  int64_t blocks() const { return (pooling.channels + BLOCK - 1) / BLOCK; }
+
+  // The RoI and block of channels of a work item in the contiguous layout: image by image, in each block by block.
+  std::pair<int64_t, int64_t> roi_and_block(int64_t item) const {
+    const int64_t place = item / blocks();  // would be in `order.rois`, were it roi by roi
     const auto end = std::upper_bound(order.starts.begin(), order.starts.end(), place);
     const int64_t rois_here = *end - *(end - 1), first = *(end - 1);
-    const int64_t inside = item - first * pooling.channels;
+    const int64_t inside = item - first * blocks();
     return {order.rois[first + inside % rois_here], inside / rois_here};
   }
 };
 
-// sum[c] = w0 cell0[c] + w1 cell1[c] + ..., over the channels of the given cells, and from there to `output`.
-template <typename scalar_t, typename real_t>
-MRCNN_INLINE void sum_cells(
-    const scalar_t* const* cells, const real_t* weights, int64_t count, int64_t channels, real_t* __restrict sum,
-    scalar_t* __restrict output) {
-  for (int64_t c = 0; c < channels; c++) sum[c] = 0;
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {  // four at a time: `sum` is read and written a quarter as often
-    const scalar_t *a = cells[i], *b = cells[i + 1], *d = cells[i + 2], *e = cells[i + 3];
-    const real_t wa = weights[i], wb = weights[i + 1], wd = weights[i + 2], we = weights[i + 3];
-    for (int64_t c = 0; c < channels; c++)
-      sum[c] = sum[c] + wa * load(a + c) + wb * load(b + c) + wd * load(d + c) + we * load(e + c);
+// sum[i] (+)= w0 from0[i] + w1 from1[i] + ..., COUNT of them at once, so that `sum` is read and written less often.
+template <int COUNT, bool ADD, typename scalar_t, typename real_t>
+MRCNN_INLINE void add_weighted(
+    const scalar_t* const* from, const real_t* weights, int64_t length, real_t* __restrict sum) {
+  for (int64_t i = 0; i < length; i++) {
+    real_t total = ADD ? sum[i] : real_t(0);
+    for (int n = 0; n < COUNT; n++) total += weights[n] * load(from[n] + i);
+    sum[i] = total;
   }
-  for (; i < count; i++)
-    for (int64_t c = 0; c < channels; c++) sum[c] += weights[i] * load(cells[i] + c);
-  for (int64_t c = 0; c < channels; c++) store(output + c, sum[c]);
+}
+
+// sum[i] = w0 from0[i] + w1 from1[i] + ..., `count` of them.
+template <typename scalar_t, typename real_t>
+MRCNN_INLINE void weighted_sum(
+    const scalar_t* const* from, const real_t* weights, int64_t count, int64_t length, real_t* __restrict sum) {
+  switch (std::min<int64_t>(count, 4)) {
+    case 0: std::fill(sum, sum + length, real_t(0)); return;
+    case 1: add_weighted<1, false>(from, weights, length, sum); return;
+    case 2: add_weighted<2, false>(from, weights, length, sum); return;
+    case 3: add_weighted<3, false>(from, weights, length, sum); return;
+    default: add_weighted<4, false>(from, weights, length, sum);
+  }
+  int64_t done = 4;
+  for (; done + 4 <= count; done += 4) add_weighted<4, true>(from + done, weights + done, length, sum);
+  for (; done < count; done++) add_weighted<1, true>(from + done, weights + done, length, sum);
 }
 
 template <typename scalar_t>
@@ -82,28 +95,45 @@ MRCNN_INLINE void pool_channels_last(const Forward<scalar_t>& job, int64_t from,
           cells.push_back(map + row.cell * job.stride_y + column.cell * job.stride_x);
           weights.push_back(row.weight * column.weight);
         }
-      sum_cells(
-          cells.data(), weights.data(), cells.size(), pooling.channels, sum.data(), output + q * pooling.channels);
+      weighted_sum(cells.data(), weights.data(), cells.size(), pooling.channels, sum.data());
+      for (int64_t c = 0; c < pooling.channels; c++) store(output + q * pooling.channels + c, sum[c]);
     }
   }
 }
 
-// One channel of one RoI: `map` (H, W) -> `output` (ph, pw).
+// Scratch memory of one thread.
 template <typename scalar_t, typename real_t>
-MRCNN_INLINE void pool_plane(
-    const Forward<scalar_t>& job, int64_t k, const scalar_t* map, real_t* __restrict buffer, scalar_t* output) {
+struct Scratch {
+  std::vector<const scalar_t*> rows;
+  std::vector<real_t> weights, row_sum, columns;
+};
+
+// A few channels of one RoI: `map` (count, H, W) -> `output` (count, ph, pw).
+template <typename scalar_t, typename real_t>
+MRCNN_INLINE void pool_block(
+    const Forward<scalar_t>& job, int64_t k, int64_t count, const scalar_t* map, scalar_t* output,
+    Scratch<scalar_t, real_t>& scratch) {
   const Pooling& pooling = job.pooling;
   const auto [left, right] = job.taps.column_range(k);
+  real_t *row_sum = scratch.row_sum.data(), *columns = scratch.columns.data();
   for (int64_t p = 0; p < pooling.ph; p++) {
-    for (int64_t x = left; x < right; x++) buffer[x] = 0;
+    scratch.rows.clear(), scratch.weights.clear();
     for (const auto& row : job.taps.rows(k, p)) {
-      const scalar_t* cells = map + row.cell * job.stride_y;
-      for (int64_t x = left; x < right; x++) buffer[x] += row.weight * load(cells + x);
+      scratch.rows.push_back(map + row.cell * job.stride_y + left);
+      scratch.weights.push_back(row.weight);
+    }
+    for (int64_t c = 0; c < count; c++) {  // sum rows along x, and lay the channels of each column side by side
+      weighted_sum(scratch.rows.data(), scratch.weights.data(), scratch.rows.size(), right - left, row_sum);
+      for (int64_t x = 0; x < right - left; x++) columns[x * BLOCK + c] = row_sum[x];
+      for (auto& row : scratch.rows) row += job.stride_c;
     }
     for (int64_t q = 0; q < pooling.pw; q++) {
-      real_t sum = 0;
-      for (const auto& column : job.taps.columns(k, q)) sum += column.weight * buffer[column.cell];
-      store(output + p * pooling.pw + q, sum);
+      real_t sum[BLOCK] = {};
+      for (const auto& column : job.taps.columns(k, q)) {
+        const real_t* cells = columns + (column.cell - left) * BLOCK;
+        for (int64_t c = 0; c < BLOCK; c++) sum[c] += column.weight * cells[c];
+      }
+      for (int64_t c = 0; c < count; c++) store(output + (c * pooling.ph + p) * pooling.pw + q, sum[c]);
     }
   }
 }
@@ -113,15 +143,17 @@ MRCNN_INLINE void pool_contiguous(const Forward<scalar_t>& job, int64_t from, in
   using real_t = accumulate_t<scalar_t>;
   const Pooling& pooling = job.pooling;
   const int64_t bins = pooling.ph * pooling.pw;
-  std::vector<real_t> buffer(pooling.width);
+  Scratch<scalar_t, real_t> scratch;
+  scratch.row_sum.resize(pooling.width), scratch.columns.resize(pooling.width * BLOCK);
   for (int64_t item = from; item < to; item++) {
-    const auto [k, c] = job.roi_and_channel(item);
-    scalar_t* output = job.output + (k * pooling.channels + c) * bins;
+    const auto [k, block] = job.roi_and_block(item);
+    const int64_t channel = block * BLOCK, count = std::min(BLOCK, pooling.channels - channel);
+    scalar_t* output = job.output + (k * pooling.channels + channel) * bins;
     const int64_t image = job.taps.image(k);
     if (image < 0)
-      for (int64_t i = 0; i < bins; i++) store(output + i, real_t(NAN));
+      for (int64_t i = 0; i < count * bins; i++) store(output + i, real_t(NAN));
     else
-      pool_plane(job, k, job.features + image * job.stride_n + c * job.stride_c, buffer.data(), output);
+      pool_block(job, k, count, job.features + image * job.stride_n + channel * job.stride_c, output, scratch);
   }
 }
 
@@ -150,7 +182,7 @@ void pool(const Tensor& features, const Tensor& rois, const Pooling& pooling, bo
       run_channels_last(job, from, to);
     });
   else
-    torch::stable::parallel_for(0, pooling.rois * pooling.channels, /*grain_size=*/64, [&](int64_t from, int64_t to) {
+    torch::stable::parallel_for(0, pooling.rois * job.blocks(), /*grain_size=*/8, [&](int64_t from, int64_t to) {
       run_contiguous(job, from, to);
     });
 }
