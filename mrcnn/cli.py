@@ -133,6 +133,11 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option("--bfloat16", is_flag=True, default=None, help="Forward pass in bfloat16.")
 @click.option("--frozen-stages", type=int, help="How many of the backbone's five stages are not trained.")
 @click.option("--group-shapes/--mix-shapes", default=None, help="Batches of upright or of wide pictures.")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flip", "full", "paste"]),
+    help="flip; full: also scale and colour; paste: also copy-paste.",
+)
 @workers_option
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
 @click.option("--checkpoint-every", type=click.IntRange(0), help="Steps between checkpoints.")

@@ -17,7 +17,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mrcnn.data import collate
+from mrcnn.data.augment import Augment, Flip, make_augment, select
 from mrcnn.engine import distributed
+
+AUGMENTATIONS = ("none", "flip", "full", "paste")
 
 
 def mixed_seed(*parts: int | str) -> int:
@@ -82,7 +85,7 @@ class SeededPictures(Dataset):
     (torchvision's transforms) is held to the same rule: it is seeded for the picture, and afterwards put back.
     """
 
-    def __init__(self, dataset: Any, seed: int, augment: Any = None):
+    def __init__(self, dataset: Any, seed: int, augment: Augment | None = None):
         self.dataset, self.seed, self.augment = dataset, seed, augment
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, dict]:
@@ -93,15 +96,22 @@ class SeededPictures(Dataset):
             image, target = self.dataset[picture]
             if self.augment is not None:
                 image, target = self.augment(image, target, torch.Generator().manual_seed(seed))
-        return image, without_crowds(target) | {"seed": seed}
+        # A crowd's one box around many teaches neither what an object nor what background is.
+        return image, select(target, target["iscrowd"] == 0) | {"seed": seed}
 
 
-def without_crowds(target: dict) -> dict:
-    """A crowd's one box around many teaches neither what an object nor what background is."""
-    single = target["iscrowd"] == 0
-    if single.all():
-        return target
-    return {name: value[single] if isinstance(value, torch.Tensor) else value for name, value in target.items()}
+def augmentation(name: str, dataset: Any) -> Augment | None:
+    """What a setting's name stands for; "flip" alone is how the published models were trained."""
+    match name:
+        case "none":
+            return None
+        case "flip":
+            return Flip(dataset.keypoint_flip, 0.5)
+        case "full":
+            return make_augment(dataset)
+        case "paste":
+            return make_augment(dataset, copy_paste=0.5)
+    raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {name!r}")
 
 
 def start_worker(_worker: int) -> None:

@@ -83,7 +83,10 @@ def train_run(
         model, fresh = model_to_train(dataset, builder, weights, backbone_weights)
         if fresh:
             say(f"{len(fresh)} tensors start afresh, as other categories or joints need: {', '.join(fresh[:4])}, …")
-        settings = replace(default_settings(model.builder, batch_size, **budget), **chosen)
+        settings = default_settings(model.builder, batch_size, **budget)
+        # The playground's scenes never come twice; pictures in files do.
+        settings = replace(settings, augment="none" if isinstance(dataset, Playground) else "flip")
+        settings = replace(settings, **chosen)
         say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories")
         measure = _measure(test, out, settings.workers) if test is not None else None
         report = train(model.to(where), dataset, settings, out=out, evaluate=measure, resume=resume)

@@ -31,6 +31,7 @@ class TrainSettings:
     bfloat16: bool = False  # forward pass under autocast
     frozen_stages: int = 0  # of the backbone's five (stem, layer1 … layer4), from the picture on
     group_shapes: bool = False  # upright with upright, wide with wide: less padding
+    augment: str = "none"  # "flip", "full" (flip, scale, colour) or "paste" (copy-paste as well)
     workers: int = 0  # processes that fetch pictures; 0: the training process does
     seed: int = 0
     checkpoint_every: int = 0  # steps; 0: only when the run ends or is stopped

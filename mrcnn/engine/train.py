@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from mrcnn.backbone import freeze_stages
 from mrcnn.engine import checkpoint, distributed
 from mrcnn.engine.labels import labels_of
-from mrcnn.engine.loading import Order, SeededPictures, Steps, make_loader, mixed_seed, shape_groups
+from mrcnn.engine.loading import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.record import Progress, Record
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
@@ -55,15 +55,14 @@ def train(
     settings: TrainSettings,
     *,
     out: str | Path | None = None,
-    augment: Callable | None = None,
     evaluate: Evaluate | None = None,
     resume: bool = False,
 ) -> TrainingReport:
     """Trains ``model`` in place; it ends with the averaged weights (if there is an average), in evaluation mode.
 
-    ``dataset[i]`` gives (image, target); ``augment(image, target, generator)`` is applied to them. ``evaluate(model,
-    step)`` gives numbers to record every ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv,
-    metrics.csv, checkpoints and, at the end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
+    ``dataset[i]`` gives (image, target). ``evaluate(model, step)`` gives numbers to record every
+    ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints and, at the
+    end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
 
     Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read, and
     Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the checkpoint of the last step has been written.
@@ -73,7 +72,7 @@ def train(
         run.resume()
     else:
         run.refuse_old_checkpoints()
-    run.go(dataset, augment, evaluate)
+    run.go(dataset, evaluate)
     return run.report
 
 
@@ -99,9 +98,9 @@ class Run:
 
     # ---- the loop
 
-    def go(self, dataset: Any, augment: Callable | None, evaluate: Evaluate | None) -> None:
+    def go(self, dataset: Any, evaluate: Evaluate | None) -> None:
         settings, main = self.settings, distributed.is_main()
-        pictures = SeededPictures(dataset, settings.seed, augment)
+        pictures = SeededPictures(dataset, settings.seed, augmentation(settings.augment, dataset))
         order = Order(len(dataset), settings.batch_size, settings.seed, self.groups)
         steps = Steps(order, self.step, settings.steps)
         batches = iter(make_loader(pictures, steps, settings.workers, pin=self.device.type == "cuda"))

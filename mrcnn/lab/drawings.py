@@ -328,18 +328,9 @@ def _label_ends(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> Non
     room, last = 0.05 * (high - low), -np.inf
     for value, name, colour in sorted(ends):
         last = max(np.log(value), last + room)
-        axes.annotate(
-            name.replace("_", " "),
-            (x, np.exp(last)),
-            xytext=(5, 0),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=INK,
-            va="center",
-            annotation_clip=False,
-            bbox={"facecolor": "none", "edgecolor": "none", "pad": 0},
-        )
-        axes.plot([x], [value], marker="o", markersize=3, color=colour, clip_on=False)
+        at, look = (x, np.exp(last)), {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+        axes.annotate("—", at, (3, 0), color=colour, fontsize=9, weight="bold", **look)
+        axes.annotate(name.replace("_", " "), at, (13, 0), color=INK, fontsize=7.5, **look)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
