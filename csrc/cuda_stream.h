@@ -12,7 +12,7 @@ class __attribute__((visibility("hidden"))) OnDeviceOf {
   explicit OnDeviceOf(const torch::stable::Tensor&) {}
 #else
   explicit OnDeviceOf(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream_));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream_));
   }
 #endif
   void* stream() const { return stream_; }

@@ -15,7 +15,7 @@ Tensor empty_like_of(const Tensor& like, int64_t size, ScalarType type) {
 // The entries of `rows` whose `kept` is true. How many there are decides the result's shape: the one wait of this op.
 Tensor masked_select(const Tensor& rows, const Tensor& kept) {
   std::array<StableIValue, 2> stack{torch::stable::detail::from(rows), torch::stable::detail::from(kept)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::masked_select", "", stack.data(), TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::masked_select", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 

@@ -18,14 +18,14 @@ struct SortedInput {
 inline std::pair<Tensor, Tensor> stable_sort(const Tensor& values, bool descending) {
   using torch::stable::detail::from, torch::stable::detail::to;
   StableIValue stack[] = {from(values), from(std::optional<bool>(true)), from(int64_t(0)), from(descending)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack, TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack, TORCH_ABI_VERSION));
   return {to<Tensor>(stack[0]), to<Tensor>(stack[1])};
 }
 
 inline Tensor select_rows(const Tensor& values, const Tensor& rows) {
   using torch::stable::detail::from, torch::stable::detail::to;
   StableIValue stack[] = {from(values), from(int64_t(0)), from(rows)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::index_select", "", stack, TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::index_select", "", stack, TORCH_ABI_VERSION));
   return to<Tensor>(stack[0]);
 }
 
