@@ -29,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort) as stop:
-        click.echo(f"\n{stop}" if str(stop) else "\nstopped", err=True)
+    except click.Abort as abort:  # what click makes of a KeyboardInterrupt
+        stop = abort.__cause__
+        click.echo(str(stop) or "stopped", err=True)
         sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
     except _user_errors() as error:
         if os.environ.get("MRCNN_TRACEBACK") == "1":

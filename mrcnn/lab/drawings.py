@@ -327,7 +327,7 @@ def _label_ends(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> Non
     low, high = np.log(axes.get_ylim())
     room, last = 0.05 * (high - low), -np.inf
     for value, name, colour in sorted(ends):
-        last = max(np.log(value), last + room)
+        last = max(np.log(value), low, last + room)
         at, look = (x, np.exp(last)), {"textcoords": "offset points", "va": "center", "annotation_clip": False}
         axes.annotate("—", at, (3, 0), color=colour, fontsize=9, weight="bold", **look)
         axes.annotate(name.replace("_", " "), at, (13, 0), color=INK, fontsize=7.5, **look)

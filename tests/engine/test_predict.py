@@ -1,0 +1,118 @@
+"""Photographs in, COCO results out; the coins; and the models that commands work with."""
+
+import pytest
+import torch
+from fakes import HandMade, truth_as_results
+from torchvision.ops import box_iou
+
+import mrcnn
+from mrcnn.engine.building import fitted, model_to_train, trained_model
+from mrcnn.engine.checkpoint import CheckpointError, save_model
+from mrcnn.engine.demo import coins_photo, count_found
+from mrcnn.engine.labels import labels_of
+from mrcnn.engine.predict import drawing_names, numbered_labels, one_list
+
+DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0), (1, [0, 0, 20, 20], 0)]])
+
+
+def test_an_objects_parts_are_in_one_entry():
+    result = truth_as_results(DATASET[0][1])
+    entries = one_list(result, 3, labels_of(DATASET))
+    assert [entry["category_id"] for entry in entries] == [7, 12, 7]
+    assert ["keypoints" in entry for entry in entries] == [True, False, True]
+    assert entries[2]["keypoints"] == result["keypoints"][2].flatten().tolist()
+    assert entries[1]["bbox"] == [50, 10, 40, 40]
+    assert all(entry["image_id"] == 3 and entry["segmentation"]["size"] == [64, 96] for entry in entries)
+
+
+def test_a_model_without_labels_gives_numbers():
+    result = truth_as_results(DATASET[0][1])
+    entries = one_list(result, 1, numbered_labels(result))
+    assert [entry["category_id"] for entry in entries] == [1, 2, 1]
+    assert all("keypoints" in entry for entry in entries)
+    nothing = {name: value[:0] for name, value in result.items()}
+    assert one_list(nothing, 1, numbered_labels(nothing)) == []
+
+
+def test_no_drawing_writes_over_another():
+    assert drawing_names(["a/x.jpg", "y.png", "b/x.png"]) == ["x-1.png", "y.png", "x-3.png"]
+
+
+# ---- coins
+
+
+def test_the_coins_photograph_has_24_coins():
+    pytest.importorskip("skimage")
+    image, boxes = coins_photo()
+    assert image.shape == (3, 303, 384)
+    assert image.dtype == torch.uint8
+    assert boxes.shape == (24, 4)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert sides.min() > 30
+    assert sides.max() < 70
+    assert (box_iou(boxes, boxes).triu(1) < 0.01).all(), "coins lie beside each other"
+    # Four rows of six.
+    assert torch.histc((boxes[:, 1] + boxes[:, 3]) / 2, 4, 0, 303).tolist() == [6, 6, 6, 6]
+
+
+def test_found_is_counted_once_each():
+    truth = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    twice = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10]])
+    assert count_found(twice, truth) == 1
+    assert count_found(truth[[1, 2]] + 1, truth) == 2  # IoU 81/119
+    assert count_found(truth + 4, truth) == 0  # IoU 36/164
+    assert count_found(truth[:0], truth) == 0
+
+
+# ---- models
+
+
+def test_a_model_is_fitted_to_the_data():
+    settings = fitted(mrcnn.playground_rcnn().settings, DATASET)
+    assert settings.num_classes == 3
+    assert settings.keypoint.num_keypoints == 17
+
+    class WithoutJoints(HandMade):
+        keypoint_names = []  # noqa: RUF012
+
+    assert fitted(settings, WithoutJoints([])).keypoint is None
+    assert settings.mask is not None
+
+
+def test_weights_are_taken_where_they_fit(tmp_path):
+    torch.manual_seed(0)
+    source = mrcnn.playground_rcnn(num_classes=3)
+    save_model(source, tmp_path / "model.pt")
+    model, fresh = model_to_train(DATASET, None, str(tmp_path / "model.pt"))
+    assert fresh == []
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+    other = HandMade([])
+    other.categories, other.category_ids = ["background", "a", "b", "c"], [0, 1, 2, 3]
+    model, fresh = model_to_train(other, "playground", str(tmp_path / "model.pt"))
+    assert fresh == [
+        f"roi_heads.{name}.{part}"
+        for name in ("box_predictor.bbox_pred", "box_predictor.cls_score", "mask_predictor.mask_fcn_logits")
+        for part in ("bias", "weight")
+    ]
+    assert model.settings.num_classes == 4
+
+
+def test_weights_that_fit_nowhere_are_refused(tmp_path):
+    source = mrcnn.playground_rcnn()
+    state = {name.replace("backbone.", "spine."): value for name, value in source.state_dict().items()}
+    torch.save(
+        {"format": "mrcnn 1", "recipe": source.recipe, "labels": None, "state_dict": state}, tmp_path / "model.pt"
+    )
+    with pytest.raises(CheckpointError, match="nothing of these weights fits playground_rcnn"):
+        model_to_train(DATASET, None, str(tmp_path / "model.pt"))
+
+
+def test_a_state_dict_with_a_models_name_is_enough(tmp_path):
+    torch.manual_seed(0)
+    source = mrcnn.playground_rcnn(num_classes=2, num_keypoints=5)
+    torch.save(source.state_dict(), tmp_path / "model.pth")
+    model = trained_model(str(tmp_path / "model.pth"), "playground")
+    assert model.settings.keypoint.num_keypoints == 5
+    assert model.labels["categories"] == ["background", "person"]
+    assert not model.training
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
