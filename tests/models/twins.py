@@ -95,12 +95,12 @@ def lively(builder: str, photo: str = "astronaut", short_side: int = 800, seed: 
     return model.state_dict()
 
 
-def small_pair(builder: str, frozen: bool = False) -> tuple[nn.Module, nn.Module]:
-    """torchvision's model and ours with the same lively weights, both for pictures of 256 pixels."""
-    weights = lively(builder, "coffee", short_side=256)
-    theirs = torchvision_model(builder, frozen=frozen, min_size=256, max_size=400)
+def small_pair(builder: str, frozen: bool = False, short_side: int = 256) -> tuple[nn.Module, nn.Module]:
+    """torchvision's model and ours with the same lively weights, both for small pictures."""
+    weights = lively(builder, "coffee", short_side)
+    theirs = torchvision_model(builder, frozen=frozen, min_size=short_side, max_size=400)
     theirs.load_state_dict(weights)
-    ours = getattr(mrcnn, builder)(images=ImageSettings(min_size=(256,), max_size=400))
+    ours = getattr(mrcnn, builder)(images=ImageSettings(min_size=(short_side,), max_size=400))
     mrcnn.load_torchvision(ours, weights)
     return theirs, ours
 

@@ -1,0 +1,208 @@
+"""State dicts from torchvision and back, old files, wrong files, and files that are fetched by name."""
+
+import hashlib
+import re
+
+import pytest
+import torch
+import twins
+from torchvision.models import ResNet50_Weights, ResNet101_Weights, resnet50
+from torchvision.models import detection as published
+
+import mrcnn
+from mrcnn import weights as weights_module
+from mrcnn.images import ImageSettings
+
+PARAMETERS = {
+    "fasterrcnn_resnet50_fpn": 41_755_286,
+    "maskrcnn_resnet50_fpn": 44_401_393,
+    "keypointrcnn_resnet50_fpn": 59_137_258,
+    "fasterrcnn_resnet50_fpn_v2": 43_712_278,
+    "maskrcnn_resnet50_fpn_v2": 46_359_409,
+}
+PUBLISHED = {
+    "fasterrcnn_resnet50_fpn": published.FasterRCNN_ResNet50_FPN_Weights,
+    "maskrcnn_resnet50_fpn": published.MaskRCNN_ResNet50_FPN_Weights,
+    "keypointrcnn_resnet50_fpn": published.KeypointRCNN_ResNet50_FPN_Weights,
+    "fasterrcnn_resnet50_fpn_v2": published.FasterRCNN_ResNet50_FPN_V2_Weights,
+    "maskrcnn_resnet50_fpn_v2": published.MaskRCNN_ResNet50_FPN_V2_Weights,
+}
+
+
+def scrambled(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The model's state dict with every number drawn anew, so that no two tensors can be taken for each other."""
+    random = torch.Generator().manual_seed(1)
+    return {
+        name: torch.rand(tensor.shape, generator=random) if tensor.is_floating_point() else torch.full_like(tensor, 7)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def old_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict as the published v1 files name it: frozen batch norm without counters, and the names of 2019."""
+    old = {}
+    for name, tensor in state.items():
+        name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        name = re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", name)
+        name = re.sub(r"mask_head\.(\d)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}.", name)
+        if not name.endswith("num_batches_tracked"):
+            old[name] = tensor
+    return old
+
+
+@pytest.mark.parametrize("builder", twins.BUILDERS)
+def test_there_and_back_unchanged(builder):
+    """Every tensor of torchvision's goes in and comes out bit for bit, and torchvision loads it strictly."""
+    theirs = twins.torchvision_model(builder)
+    given = scrambled(theirs)
+    model = mrcnn.load_torchvision(getattr(mrcnn, builder)(), given)
+    returned = mrcnn.to_torchvision(model)
+    assert returned.keys() == given.keys()
+    for name, tensor in given.items():
+        assert returned[name].dtype == tensor.dtype
+        assert torch.equal(returned[name], tensor), name
+    theirs.load_state_dict(returned)  # strict
+
+
+@pytest.mark.parametrize("builder", twins.BUILDERS)
+def test_as_many_parameters_as_published(builder):
+    """Counted as torchvision does: what frozen batch norm holds is no parameter, and v1 files count it so."""
+    model = getattr(mrcnn, builder)()
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[builder]
+    assert PUBLISHED[builder].COCO_V1.meta["num_params"] == PARAMETERS[builder]
+
+
+@pytest.mark.parametrize("builder", [name for name in twins.BUILDERS if not name.endswith("_v2")])
+def test_a_published_v1_file(builder, tmp_path):
+    """A file with the names of the published ones loads, and its batch norm runs with eps 0 as torchvision's then does.
+
+    Channels with a tiny variance are what eps changes: here every fourth channel of the stem.
+    """
+    given = {name: tensor.clone() for name, tensor in twins.lively(builder, "coffee", short_side=256).items()}
+    for name, shrink in (("conv1.weight", 1e-3), ("bn1.running_mean", 1e-3), ("bn1.running_var", 1e-6)):
+        given[f"backbone.body.{name}"][::4] *= shrink
+    torch.save(old_names(given), tmp_path / "published.pth")
+    theirs = twins.torchvision_model(builder, frozen=True, eps=0.0).eval()
+    theirs.load_state_dict(old_names(given))
+    picture = torch.rand(1, 3, 64, 96)
+
+    model = mrcnn.load_torchvision(getattr(mrcnn, builder)().eval(), tmp_path / "published.pth")
+    with torch.no_grad():
+        expected, wrong = theirs.backbone(picture), twins.torchvision_model(builder, frozen=True).eval()
+        wrong.load_state_dict(given)
+        wrong = wrong.backbone(picture)
+        found = model.backbone(picture)
+    for ours, right, other in zip(found, expected.values(), wrong.values(), strict=True):
+        torch.testing.assert_close(ours, right, rtol=1e-3, atol=1e-4)
+        assert (ours - other).abs().max() > 0.05  # eps 1e-5 would have shown
+
+    rebuilt = mrcnn.zoo.build(model.recipe["builder"], **model.recipe["arguments"]).eval()
+    rebuilt.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(rebuilt.backbone(picture), found)
+
+
+def test_weights_of_ones_own_training_keep_eps():
+    """A state dict with today's names was trained, and is run, with eps 1e-5."""
+    given = twins.lively("fasterrcnn_resnet50_fpn", "coffee", short_side=256)
+    model = mrcnn.load_torchvision(mrcnn.fasterrcnn_resnet50_fpn(), given)
+    assert model.backbone.body.bn1.eps == 1e-5
+
+
+def test_a_classifier_for_the_backbone(tmp_path):
+    """torchvision's ResNet-50 classifier gives its body, and nothing else of the model moves."""
+    torch.save(scrambled(resnet50(weights=None)), tmp_path / "resnet50.pth")
+    torch.manual_seed(0)
+    before = mrcnn.maskrcnn_resnet50_fpn().state_dict()
+    torch.manual_seed(0)
+    after = mrcnn.maskrcnn_resnet50_fpn(backbone_weights=tmp_path / "resnet50.pth")
+    given = torch.load(tmp_path / "resnet50.pth", weights_only=True)
+    for name, tensor in after.state_dict().items():
+        if not name.startswith("backbone.body."):
+            assert torch.equal(tensor, before[name]), name
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, given[name.removeprefix("backbone.body.")]), name
+    trained = {name.split(".")[2] for name, p in after.named_parameters() if p.requires_grad and ".body." in name}
+    assert trained == {"layer2", "layer3", "layer4"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda state: state.pop("roi_heads.box_head.fc6.weight"), "roi_heads.box_head.fc6.weight"),
+        (lambda state: state.update(stranger=torch.zeros(1)), "stranger"),
+        (lambda state: state.update({"rpn.head.bbox_pred.bias": torch.zeros(5)}), "rpn.head.bbox_pred.bias"),
+    ],
+)
+def test_weights_of_another_model_are_refused(spoil, named):
+    """The message names the key, and the model is as it was."""
+    model = mrcnn.fasterrcnn_resnet50_fpn()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = mrcnn.to_torchvision(model)
+    state = {name: tensor + 1 for name, tensor in state.items()}
+    spoil(state)
+    with pytest.raises(ValueError, match=re.escape(named)):
+        mrcnn.load_torchvision(model, state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path):
+    model = mrcnn.playground_rcnn()
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
+        mrcnn.load_torchvision(model, tmp_path / "nowhere.pth")
+    torch.save(model.state_dict(), tmp_path / "cut.pth")
+    content = (tmp_path / "cut.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"cut\.pth"):
+        mrcnn.load_torchvision(model, tmp_path / "cut.pth")
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"list\.pth"):
+        mrcnn.load_torchvision(model, tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("builder", twins.BUILDERS)
+def test_addresses_are_torchvisions(builder):
+    """The eight digits before .pth are the hash that the download is checked by."""
+    assert weights_module.ADDRESS + weights_module.PUBLISHED[builder] == PUBLISHED[builder].COCO_V1.url
+
+
+def test_backbone_addresses_are_torchvisions():
+    ours = {body: weights_module.ADDRESS + name for body, name in weights_module.PUBLISHED_BACKBONES.items()}
+    assert ours == {"resnet50": ResNet50_Weights.IMAGENET1K_V1.url, "resnet101": ResNet101_Weights.IMAGENET1K_V1.url}
+
+
+def test_weights_by_name_are_fetched_once_and_checked(tmp_path, monkeypatch):
+    """Served from a folder instead of the network: the right file loads and is cached, a tampered one is refused."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(weights_module, "ADDRESS", f"file://{tmp_path}/")
+    given = old_names(scrambled(mrcnn.fasterrcnn_resnet50_fpn()))
+    torch.save(given, tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    name = f"faster-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    monkeypatch.setitem(weights_module.PUBLISHED, "fasterrcnn_resnet50_fpn", name)
+
+    (tmp_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RuntimeError, match="hash"):
+        mrcnn.fasterrcnn_resnet50_fpn(weights="COCO_V1")
+    assert not list((tmp_path / "cache").rglob("*.pth"))
+
+    (tmp_path / name).write_bytes(content)
+    model = mrcnn.fasterrcnn_resnet50_fpn(weights="COCO_V1")
+    assert torch.equal(model.state_dict()["rpn.head.conv.0.0.weight"], given["rpn.head.conv.weight"])
+    assert model.backbone.body.bn1.eps == 0
+    (tmp_path / name).unlink()  # the network is gone; the cache serves
+    mrcnn.fasterrcnn_resnet50_fpn(weights="COCO_V1")
+
+
+def test_a_name_that_is_not_published():
+    with pytest.raises(ValueError, match="COCO_V1"):
+        mrcnn.jointrcnn_resnet50_fpn(weights="COCO_V1")
+
+
+def test_moving_weights_leaves_the_source_alone():
+    """`to_torchvision` gives copies: training on, or editing them, does not reach the other side."""
+    model = mrcnn.playground_rcnn(images=ImageSettings(min_size=(64,), max_size=64))
+    state = mrcnn.to_torchvision(model)
+    for tensor in state.values():
+        tensor.zero_()
+    assert model.state_dict()["backbone.body.conv1.weight"].abs().sum() > 0
