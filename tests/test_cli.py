@@ -236,6 +236,37 @@ def test_doctor_reports_on_a_data_set(scenes, tmp_path, capsys):
     assert f"annotation {content['annotations'][1]['id']}: bbox must be four finite numbers" in said
 
 
+def test_a_broken_picture_is_measured_nowhere(trained, scenes, tmp_path, capsys):
+    """With --on-error skip the metrics are those of the pictures that can be read, each once."""
+    import shutil
+
+    shutil.copytree(scenes, tmp_path / "broken")
+    first = sorted((tmp_path / "broken" / "images").glob("*.png"))[0]
+    first.write_bytes(first.read_bytes()[:300])
+    weights = ["eval", "--weights", trained / "model.pt"]
+    assert run(*weights, *data(tmp_path / "broken")) == 1
+    assert str(first) in capsys.readouterr().err
+    assert run(*weights, *data(tmp_path / "broken"), "--on-error", "skip", "--out", tmp_path / "skip.json") == 0
+
+    content = json.loads((scenes / "instances.json").read_text())
+    gone = content["images"][0]["id"]
+    content["images"] = content["images"][1:]
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] != gone]
+    (tmp_path / "rest.json").write_text(json.dumps(content))
+    rest = [
+        "--data",
+        scenes / "images",
+        "--annotations",
+        tmp_path / "rest.json",
+        "--out",
+        tmp_path / "rest_metrics.json",
+    ]
+    assert run(*weights, *rest) == 0
+    skipped, expected = (json.loads((tmp_path / name).read_text()) for name in ("skip.json", "rest_metrics.json"))
+    assert skipped["bbox"] == expected["bbox"]
+    assert skipped["segm"] == expected["segm"]
+
+
 # ---- what goes wrong
 
 

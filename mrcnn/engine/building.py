@@ -44,9 +44,10 @@ def model_to_train(
     source = None if weights is None else _settings_and_state(weights, builder)
     if source is None and builder is None:
         raise ValueError("name a model (--model), or a model file to start from (--weights)")
-    builder = builder or source[0]
-    settings = fitted(source[1] if source else zoo.build(builder).settings, dataset)
-    model = zoo.make(zoo.build(builder).builder, settings, backbone_weights=backbone_weights)
+    wanted = zoo.build(builder or source[0])
+    same = source is not None and source[0] == wanted.builder  # then also the same settings of every stage
+    settings = fitted(source[1] if same else wanted.settings, dataset)
+    model = zoo.make(wanted.builder, settings, backbone_weights=backbone_weights)
     return model, transfer(model, source[2], weights) if source else []
 
 

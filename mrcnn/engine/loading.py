@@ -132,6 +132,11 @@ def make_loader(pictures: SeededPictures, steps: Steps, workers: int, pin: bool)
     )
 
 
-def shape_groups(dataset: Any) -> torch.Tensor:
-    """0 for an upright picture, 1 for one at least as wide as high; from the annotations, without opening pictures."""
+def shape_groups(dataset: Any) -> torch.Tensor | None:
+    """0 for an upright picture, 1 for one at least as wide as high; from the annotations, without opening pictures.
+
+    None for a data set that does not tell sizes, as the playground, whose scenes are all square.
+    """
+    if not hasattr(dataset, "sizes"):
+        return None
     return torch.tensor([int(width >= height) for width, height in dataset.sizes()])

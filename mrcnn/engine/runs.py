@@ -32,6 +32,14 @@ class DataSource:
     keypoints: str | None = None
     on_error: str = "raise"
 
+    def open_to_measure(self) -> Any:
+        """The data set for an evaluation. A broken picture is left out beforehand: in its place the next one would be
+        judged twice."""
+        dataset = self.open(TEST_SCENES, demo.TEST_SEED)
+        if self.on_error == "skip" and isinstance(dataset, CocoDataset):
+            dataset.drop_unreadable()
+        return dataset
+
     def open(self, scenes: int, seed: int) -> Any:
         """The data set; ``scenes`` and ``seed`` are for the playground."""
         if self.data == "playground":
@@ -78,7 +86,7 @@ def train_run(
         say = say if main else _silence
         seed = chosen.get("seed", 0)
         dataset = source.open(demo.SCENES, seed)
-        test = validation.open(TEST_SCENES, demo.TEST_SEED) if validation else None
+        test = validation.open_to_measure() if validation else None
         torch.manual_seed(seed)  # every process begins with the same weights
         model, fresh = model_to_train(dataset, builder, weights, backbone_weights)
         if fresh:
@@ -86,6 +94,8 @@ def train_run(
         settings = default_settings(model.builder, batch_size, **budget)
         # The playground's scenes never come twice; pictures in files do.
         settings = replace(settings, augment="none" if isinstance(dataset, Playground) else "flip")
+        if weights is not None and not model.builder.startswith("playground"):
+            settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
         settings = replace(settings, **chosen)
         say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories")
         measure = _measure(test, out, settings.workers) if test is not None else None
@@ -137,7 +147,7 @@ def eval_run(
     """Evaluates a model; writes the metrics to ``out`` if there is one."""
     with distributed.processes(device) as where:
         model = trained_model(weights, builder).to(where)
-        metrics = evaluate(model, source.open(TEST_SCENES, demo.TEST_SEED), workers=workers, show_progress=True)
+        metrics = evaluate(model, source.open_to_measure(), workers=workers, show_progress=True)
         if distributed.is_main():
             for line in summary_lines(metrics):
                 say(line)

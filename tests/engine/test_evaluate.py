@@ -224,6 +224,8 @@ def test_categories_are_matched_by_name(dataset):
     assert {kind: values["AP"] for kind, values in metrics.items()} == pytest.approx(
         {"bbox": 1.0, "segm": 1.0, "keypoints": 1.0}
     )
+    found = gather_detections(model, dataset)
+    assert {entry["category_id"] for entry in found["bbox"]} == {7, 12}, "the kite has no number here"
     model.labels = {"categories": ["background", "kite"], "keypoint_labels": []}
     with pytest.raises(ValueError, match=r"knows kite.*has person, ball.*no category in common"):
         evaluate(model, dataset)

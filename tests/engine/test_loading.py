@@ -47,6 +47,7 @@ def test_shape_groups_come_from_the_annotations():
             return [(640, 480), (480, 640), (500, 500)]
 
     assert shape_groups(Sizes()).tolist() == [1, 0, 1]
+    assert shape_groups(Noise()) is None
 
 
 def fetch(dataset, workers, steps=range(6)):

@@ -116,3 +116,19 @@ def test_a_state_dict_with_a_models_name_is_enough(tmp_path):
     assert model.labels["categories"] == ["background", "person"]
     assert not model.training
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_another_builder_takes_what_fits(tmp_path, monkeypatch):
+    """The name given decides the model; the file only gives weights."""
+    from dataclasses import replace
+
+    from mrcnn import zoo
+
+    small = zoo.make("playground_rcnn", mrcnn.playground_rcnn(num_classes=3).settings)
+    save_model(small, tmp_path / "model.pt")
+    bigger = replace(small.settings, box=replace(small.settings.box, fc_channels=(32, 32)))
+    monkeypatch.setitem(zoo.BUILDERS, "wide", lambda **_: zoo.make("wide", bigger))
+    model, fresh = model_to_train(DATASET, "wide", str(tmp_path / "model.pt"))
+    assert model.builder == "wide"
+    assert model.settings.box.fc_channels == (32, 32)
+    assert "roi_heads.box_head.fc6.weight" in fresh
