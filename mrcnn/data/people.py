@@ -45,7 +45,7 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
     """
     u = iter(rng.random(48).tolist())
     spread = lambda width: (next(u) + next(u) - 1) * width  # triangular, within ± width  # noqa: E731
-    yaw = math.radians((0, 0, 180, 60, -60)[int(next(u) * 5)] + spread(40))
+    yaw = math.radians((0, 0, 0, 0, 180, 50, -50)[int(next(u) * 7)] + spread(30))
     lean = math.radians(90 * (1 if next(u) < 0.5 else -1) + spread(20) if next(u) < 0.04 else spread(22))
     stride, crouch, swing = spread(35), (next(u) * 70 if next(u) < 0.2 else 0), spread(40)
     legs_lean = lean if abs(lean) > 1 else 0.4 * lean  # who stands bends at the hips, who lies does not
