@@ -50,8 +50,17 @@ class ConvNorm(nn.Sequential):
     A norm that uses constants is folded into the convolution: one pass over the map instead of two.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, norm: type | None = None, relu: bool = True):
-        conv = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=norm is None)
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        norm: type | None = None,
+        relu: bool = True,
+        dilation: int = 1,
+    ):
+        padding = kernel // 2 * dilation
+        conv = nn.Conv2d(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=norm is None)
         super().__init__(conv, *([norm(channels_out)] if norm else []))
         self.relu = relu
 
@@ -65,7 +74,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
         return norm(conv(x))
     weight, shift = folded(conv, norm)
-    return F.conv2d(x, weight, shift, conv.stride, conv.padding)
+    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation)
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:

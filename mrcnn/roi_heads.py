@@ -54,6 +54,9 @@ class KeypointSettings:
     num_keypoints: int = 17
     resolution: int = 14
     channels: tuple[int, ...] = (512,) * 8
+    # Of every second convolution. Which knee is the left one shows in the face: a head of few layers sees as far as
+    # from knee to face only with larger steps.
+    dilation: int = 1
 
 
 # Samples per bin and axis in RoIAlign: "four regularly sampled locations" (Mask R-CNN, section 3).
@@ -156,9 +159,12 @@ class MaskPredictor(nn.Module):
 def keypoint_head(channels: int, settings: KeypointSettings, norm: type | None) -> nn.Sequential:
     """(K, C, r, r) -> (K, channels[-1], r, r): 3×3 convolutions, each with ReLU."""
     layers: list[nn.Module] = []
-    for width in settings.channels:
-        conv = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-        layers += [ConvNorm(channels, width, 3, norm)] if norm else conv
+    for index, width in enumerate(settings.channels):
+        dilation = settings.dilation if index % 2 else 1
+        if norm:
+            layers.append(ConvNorm(channels, width, 3, norm, dilation=dilation))
+        else:
+            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.ReLU(inplace=True)]
         channels = width
     return initialised(nn.Sequential(*layers))
 
