@@ -28,7 +28,7 @@ struct Problem {
   int64_t num_gt;
   scalar_t high_threshold, low_threshold;
   std::vector<scalar_t> best_of_gt;  // (G,) best IoU over all anchors, at least 0
-  scalar_t least_best;  // the least of them that is above 0
+  std::vector<scalar_t> best_of_chunk;  // best IoU of each chunk's anchors with any object
   int64_t* matches;  // (A,)
   scalar_t* iou;  // (A,)
 };
@@ -103,6 +103,7 @@ MRCNN_INLINE void find_best(Problem<scalar_t>& problem, int64_t from, int64_t to
       best_of_gt[g] = bits_of<scalar_t>(best_here);
     }
     const int64_t count = std::min(LANES, problem.num_anchors - begin);
+    problem.best_of_chunk[begin / LANES] = *std::max_element(best, best + LANES);
     for (int64_t lane = 0; lane < count; lane++) {
       const scalar_t iou = best[lane];
       problem.iou[begin + lane] = iou;
@@ -125,22 +126,18 @@ MRCNN_INLINE int64_t arg_max(const Problem<scalar_t>& problem, const Chunk<scala
   return match;
 }
 
-// Second pass: anchors that reach some object's best IoU are matched after all, to the object that is best for *them*.
+// Second pass: anchors of a chunk that reach some object's best IoU are matched after all, to the object best for *them*.
 template <typename scalar_t>
-MRCNN_INLINE void claim_best(Problem<scalar_t>& problem, int64_t from, int64_t to) {
-  for (int64_t begin = from * LANES; begin < std::min(to * LANES, problem.num_anchors); begin += LANES) {
-    const int64_t count = std::min(LANES, problem.num_anchors - begin);
-    const scalar_t best_in_chunk = *std::max_element(problem.iou + begin, problem.iou + begin + count);
-    if (!(best_in_chunk >= problem.least_best)) continue;
-    const Chunk<scalar_t> chunk(problem, begin);
-    for (int64_t g = 0; g < problem.num_gt; g++) {
-      const scalar_t* gt = problem.gt_boxes + 4 * g;
-      const scalar_t wanted = problem.best_of_gt[g];
-      if (!(wanted > 0 && best_in_chunk >= wanted && chunk.touches(gt))) continue;
-      for (int64_t lane = 0; lane < count; lane++)
-        if (problem.matches[begin + lane] < 0 && chunk.iou(lane, gt, area_of(gt)) == wanted)
-          problem.matches[begin + lane] = arg_max(problem, chunk, lane);
-    }
+void claim_best(Problem<scalar_t>& problem, int64_t chunk_index) {
+  const int64_t begin = chunk_index * LANES, count = std::min(LANES, problem.num_anchors - begin);
+  const Chunk<scalar_t> chunk(problem, begin);
+  for (int64_t g = 0; g < problem.num_gt; g++) {
+    const scalar_t* gt = problem.gt_boxes + 4 * g;
+    const scalar_t wanted = problem.best_of_gt[g];
+    if (!(wanted > 0 && problem.best_of_chunk[chunk_index] >= wanted && chunk.touches(gt))) continue;
+    for (int64_t lane = 0; lane < count; lane++)
+      if (problem.matches[begin + lane] < 0 && chunk.iou(lane, gt, area_of(gt)) == wanted)
+        problem.matches[begin + lane] = arg_max(problem, chunk, lane);
   }
 }
 
@@ -155,6 +152,7 @@ template <typename scalar_t>
 void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
   const int64_t chunks = (problem.num_anchors + LANES - 1) / LANES;
   problem.best_of_gt.assign(problem.num_gt, 0);
+  problem.best_of_chunk.resize(chunks);
   std::mutex merging;  // a maximum comes out the same in whatever order threads bring theirs
   torch::stable::parallel_for(0, chunks, /*grain_size=*/16, [&](int64_t from, int64_t to) {
     std::vector<scalar_t> best_here(problem.num_gt, 0);
@@ -164,11 +162,15 @@ void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
       problem.best_of_gt[g] = std::max(problem.best_of_gt[g], best_here[g]);
   });
   if (!allow_low_quality_matches) return;
-  problem.least_best = std::numeric_limits<scalar_t>::infinity();
+  scalar_t least = std::numeric_limits<scalar_t>::infinity();  // of the objects that any anchor touches
   for (const scalar_t best : problem.best_of_gt)
-    if (best > 0) problem.least_best = std::min(problem.least_best, best);
-  torch::stable::parallel_for(
-      0, chunks, /*grain_size=*/16, [&](int64_t from, int64_t to) { claim_best(problem, from, to); });
+    if (best > 0) least = std::min(least, best);
+  std::vector<int64_t> promising;
+  for (int64_t c = 0; c < chunks; c++)
+    if (problem.best_of_chunk[c] >= least) promising.push_back(c);
+  torch::stable::parallel_for(0, promising.size(), /*grain_size=*/256, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) claim_best(problem, promising[i]);
+  });
 }
 
 std::tuple<Tensor, Tensor> match_anchors(
@@ -186,7 +188,7 @@ std::tuple<Tensor, Tensor> match_anchors(
     using scalar_t = decltype(zero);
     match<scalar_t>(
         {anchors.const_data_ptr<scalar_t>(), n, gt_boxes.const_data_ptr<scalar_t>(), gt_boxes.size(0),
-         static_cast<scalar_t>(high_threshold), static_cast<scalar_t>(low_threshold), {}, 0,
+         static_cast<scalar_t>(high_threshold), static_cast<scalar_t>(low_threshold), {}, {},
          matches.mutable_data_ptr<int64_t>(), iou.mutable_data_ptr<scalar_t>()},
         allow_low_quality_matches);
   };

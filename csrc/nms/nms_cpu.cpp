@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t LANES = 64;  // boxes compared at once: a few vectors, whatever their width
 constexpr int64_t BLOCK = 256;  // boxes resolved one after the other before all the rest is looked at
-constexpr int64_t GRAIN = 64;  // chunks of LANES that are worth a thread of their own
+constexpr int64_t GRAIN = 256;  // chunks of LANES that are worth a thread of their own: about a millisecond's work
 
 template <typename scalar_t>
 struct SortedBoxes {

@@ -4,7 +4,8 @@
 // which collects what reaches it, always in the same order: no atomics, and the same bits for any number of threads.
 //
 //   channels_last   a thread owns rows of the map. A list by row says which bins' rows reach it.
-//   contiguous      a thread owns channels. Each is small enough to stay in the cache while all RoIs give to it.
+//   contiguous      a thread owns channels, BLOCK at a time, and sums them in a small map of its own where these few lie
+//                   side by side; a row of bins is spread over its columns, and that is added to the rows it came from.
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -19,6 +20,8 @@ namespace {
 
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
+
+constexpr int64_t BLOCK = 8;  // channels that the contiguous loop takes together
 
 // One row of bins of one RoI, as a row of the map sees it.
 template <typename real_t>
@@ -57,14 +60,9 @@ struct Backward {
   const VisitOrder& order;
   const GiftsByRow<real_t>* gifts;  // channels_last only
   scalar_t* output;  // the gradient of the features, in the asked layout
-};
 
-// Where sums are kept until they are stored: the output itself, if it has the type for it.
-template <typename scalar_t, typename real_t>
-MRCNN_INLINE real_t* sums_in(scalar_t* output, std::vector<real_t>& buffer) {
-  if constexpr (std::is_same_v<scalar_t, real_t>) return output;
-  else return buffer.data();
-}
+  int64_t blocks() const { return (pooling.channels + BLOCK - 1) / BLOCK; }
+};
 
 // Rows from..to-1 of all images together.
 template <typename scalar_t>
@@ -75,7 +73,9 @@ MRCNN_INLINE void collect_channels_last(const Backward<scalar_t>& job, int64_t f
   std::vector<real_t> buffer(std::is_same_v<scalar_t, real_t> ? 0 : row_size);
   for (int64_t row = from; row < to; row++) {
     scalar_t* output = job.output + row * row_size;
-    real_t* sums = sums_in(output, buffer);
+    real_t* sums;  // the output itself, if it has the type for it
+    if constexpr (std::is_same_v<scalar_t, real_t>) sums = output;
+    else sums = buffer.data();
     std::fill(sums, sums + row_size, real_t(0));
     for (int64_t i = job.gifts->starts[row]; i < job.gifts->starts[row + 1]; i++) {
       const Gift<real_t>& gift = job.gifts->gifts[i];
@@ -93,37 +93,50 @@ MRCNN_INLINE void collect_channels_last(const Backward<scalar_t>& job, int64_t f
   }
 }
 
-// Channels from..to-1 of all images together.
+// What one row of bins gives, of a few channels at once: `columns` (right - left, BLOCK).
+template <typename scalar_t, typename real_t>
+MRCNN_INLINE void spread_bins(
+    const Backward<scalar_t>& job, int64_t k, int64_t count, const scalar_t* bins, int64_t left, int64_t right,
+    real_t* __restrict columns) {
+  std::fill(columns, columns + (right - left) * BLOCK, real_t(0));
+  for (int64_t q = 0; q < job.pooling.pw; q++) {
+    real_t grad[BLOCK] = {};
+    for (int64_t c = 0; c < count; c++) grad[c] = load(bins + c * job.stride_c + q * job.stride_q);
+    for (const auto& column : job.taps.columns(k, q)) {
+      real_t* cells = columns + (column.cell - left) * BLOCK;
+      for (int64_t c = 0; c < BLOCK; c++) cells[c] += column.weight * grad[c];
+    }
+  }
+}
+
+// Blocks of channels from..to-1 of all images together.
 template <typename scalar_t>
 MRCNN_INLINE void collect_contiguous(const Backward<scalar_t>& job, int64_t from, int64_t to) {
   using real_t = accumulate_t<scalar_t>;
   const Pooling& pooling = job.pooling;
   const int64_t size = pooling.height * pooling.width;
-  std::vector<real_t> buffer(std::is_same_v<scalar_t, real_t> ? 0 : size), bin_row(pooling.width);
-  for (int64_t plane = from; plane < to; plane++) {
-    scalar_t* output = job.output + plane * size;
-    real_t* sums = sums_in(output, buffer);
-    std::fill(sums, sums + size, real_t(0));
-    const int64_t image = plane / pooling.channels, channel = plane % pooling.channels;
+  std::vector<real_t> sums(size * BLOCK), columns(pooling.width * BLOCK);  // (H, W, BLOCK), (W, BLOCK)
+  for (int64_t block = from; block < to; block++) {
+    const int64_t image = block / job.blocks(), channel = block % job.blocks() * BLOCK;
+    const int64_t count = std::min(BLOCK, pooling.channels - channel);
+    std::fill(sums.begin(), sums.end(), real_t(0));
     const auto [first, last] = job.order.of_image(image);
     for (int64_t i = first; i < last; i++) {
       const int64_t k = job.order.rois[i];
       const auto [left, right] = job.taps.column_range(k);
-      real_t* __restrict spread = bin_row.data();  // what a row of bins gives, spread over the columns
       for (int64_t p = 0; p < pooling.ph; p++) {
         const scalar_t* bins = job.grad + k * job.stride_k + channel * job.stride_c + p * job.stride_p;
-        std::fill(spread + left, spread + right, real_t(0));
-        for (int64_t q = 0; q < pooling.pw; q++)
-          for (const auto& column : job.taps.columns(k, q))
-            spread[column.cell] += column.weight * load(bins + q * job.stride_q);
+        const real_t* __restrict gift = columns.data();
+        spread_bins(job, k, count, bins, left, right, columns.data());
         for (const auto& row : job.taps.rows(k, p)) {
-          real_t* cells = sums + row.cell * pooling.width;
-          for (int64_t x = left; x < right; x++) cells[x] += row.weight * spread[x];
+          real_t* __restrict cells = &sums[(row.cell * pooling.width + left) * BLOCK];
+          for (int64_t x = 0; x < (right - left) * BLOCK; x++) cells[x] += row.weight * gift[x];
         }
       }
     }
-    if constexpr (!std::is_same_v<scalar_t, real_t>)
-      for (int64_t i = 0; i < size; i++) store(output + i, sums[i]);
+    scalar_t* output = job.output + (image * pooling.channels + channel) * size;  // (count, H, W)
+    for (int64_t c = 0; c < count; c++)
+      for (int64_t i = 0; i < size; i++) store(output + c * size + i, sums[i * BLOCK + c]);
   }
 }
 
@@ -152,15 +165,19 @@ std::vector<int64_t> share_rows(const GiftsByRow<real_t>& gifts, const Pooling& 
 }
 
 template <typename scalar_t>
-void collect(const Tensor& grad, const Tensor& rois, const Pooling& pooling, bool channels_last, Tensor& output) {
+void collect(const Tensor& grad_in, const Tensor& rois, const Pooling& pooling, bool channels_last, Tensor& output) {
   using real_t = accumulate_t<scalar_t>;
+  // Each layout reads the gradient along its own inner axis.
+  const bool readable = channels_last ? grad_in.stride(1) == 1 : grad_in.is_contiguous();
+  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  const Tensor grad = readable ? grad_in : torch::stable::contiguous(grad_in, format);
   const TapTable<real_t> taps(rois.const_data_ptr<real_t>(), pooling);
   const VisitOrder order = visit_order(taps, pooling);
   Backward<scalar_t> job{
       pooling, grad.const_data_ptr<scalar_t>(), grad.stride(0), grad.stride(1), grad.stride(2), grad.stride(3),
       taps, order, nullptr, output.mutable_data_ptr<scalar_t>()};
   if (!channels_last) {
-    torch::stable::parallel_for(0, pooling.images * pooling.channels, /*grain_size=*/1, [&](int64_t from, int64_t to) {
+    torch::stable::parallel_for(0, pooling.images * job.blocks(), /*grain_size=*/1, [&](int64_t from, int64_t to) {
       run_contiguous(job, from, to);
     });
     return;
@@ -179,16 +196,12 @@ Tensor roi_align_backward(
     bool /*deterministic: always*/) {
   check_pooled_grad(grad, rois, channels, ph, pw);
   const Pooling pooling{batch, channels, height, width, rois.size(0), ph, pw, spatial_scale, sampling_ratio, aligned};
-  // Each layout reads the gradient along its own inner axis.
-  const bool readable = channels_last ? grad.stride(1) == 1 : grad.is_contiguous();
-  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  const Tensor bins = readable ? grad : torch::stable::contiguous(grad, format);
   Tensor output = empty_map(grad, batch, channels, height, width, channels_last);
   switch (grad.scalar_type()) {
-    case ScalarType::Float: collect<float>(bins, rois, pooling, channels_last, output); break;
-    case ScalarType::Double: collect<double>(bins, rois, pooling, channels_last, output); break;
-    case ScalarType::Half: collect<Half>(bins, rois, pooling, channels_last, output); break;
-    default: collect<BFloat16>(bins, rois, pooling, channels_last, output);
+    case ScalarType::Float: collect<float>(grad, rois, pooling, channels_last, output); break;
+    case ScalarType::Double: collect<double>(grad, rois, pooling, channels_last, output); break;
+    case ScalarType::Half: collect<Half>(grad, rois, pooling, channels_last, output); break;
+    default: collect<BFloat16>(grad, rois, pooling, channels_last, output);
   }
   return output;
 }

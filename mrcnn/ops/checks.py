@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from .reference import accumulate_dtype
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -41,7 +43,7 @@ def values_visible(value: Tensor) -> bool:
 
 def check_finite(name: str, value: Tensor) -> None:
     """Every number must be finite. One sum tells, in the usual case: NaN and infinity survive addition."""
-    if not values_visible(value) or math.isfinite(value.detach().sum(dtype=torch.float64).item()):
+    if not values_visible(value) or math.isfinite(value.detach().sum(dtype=accumulate_dtype(value.dtype)).item()):
         return
     bad = ~torch.isfinite(value.detach()).reshape(len(value), -1).all(dim=1)  # (len,)
     if bad.any():
