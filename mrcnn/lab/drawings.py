@@ -319,18 +319,20 @@ def _draw_losses(axes: Axes, rows: list[dict[str, float]]) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("step", fontsize=8)
     axes.set_title("losses", fontsize=9, loc="left")
-    _label_ends(axes, steps[-1] if len(steps) else 1, ends)
+    axes.margins(x=0.01)
+    _label_ends(axes, ends)
 
 
-def _label_ends(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
-    """Names at the ends of the lines, moved apart where they would overlap (the y axis is logarithmic)."""
-    low, high = np.log(axes.get_ylim())
-    room, last = 0.05 * (high - low), -np.inf
+def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
+    """Names (value, name, colour) at the right, level with the ends of their lines, moved apart where they overlap."""
+    to_share = axes.transScale + axes.transLimits  # from the axis, linear or logarithmic, to 0 … 1
+    last = -0.05
     for value, name, colour in sorted(ends):
-        last = max(np.log(value), low, last + room)
-        at, look = (x, np.exp(last)), {"textcoords": "offset points", "va": "center", "annotation_clip": False}
-        axes.annotate("—", at, (3, 0), color=colour, fontsize=9, weight="bold", **look)
-        axes.annotate(name.replace("_", " "), at, (13, 0), color=INK, fontsize=7.5, **look)
+        level = to_share.transform((0, max(value, axes.get_ylim()[0])))[1]
+        last = max(level, last + 0.05)
+        look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
+        axes.annotate("—", (1, last), (3, 0), color=colour, fontsize=9, weight="bold", **look)
+        axes.annotate(name.replace("_", " "), (1, last), (13, 0), color=INK, fontsize=7.5, **look)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
@@ -365,15 +367,15 @@ def _draw_bars(axes: Axes, metrics: dict[str, dict[str, float]]) -> None:
 
 
 def _draw_metrics(axes: Axes, rows: list[dict[str, float]]) -> None:
+    ends = []
     for kind, (name, colour, style) in PARTS.items():
         for key, width in (("AP", 1.8), ("AP50", 0.9)):
             points = [(row["step"], row[f"{kind}/{key}"]) for row in rows if f"{kind}/{key}" in row]
             if points:
                 x, y = zip(*points, strict=True)
                 axes.plot(x, y, color=colour, linestyle=style, linewidth=width, marker="o", markersize=3)
-                axes.annotate(
-                    f"{name} {key}", (x[-1], y[-1]), (5, 0), textcoords="offset points", fontsize=7.5, va="center"
-                )
+                ends.append((y[-1], f"{name} {key}", colour))
     axes.set_ylim(0, 1)
+    _label_ends(axes, ends)
     axes.set_xlabel("step", fontsize=8)
     axes.set_title("average precision", fontsize=9, loc="left")
