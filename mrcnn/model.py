@@ -137,7 +137,8 @@ def make_backbone(settings: BackboneSettings) -> Backbone:
             else nn.BatchNorm2d(channels, settings.eps)
         )
 
+    pyramid_norm = nn.BatchNorm2d if settings.head_norm else None
     if settings.body == "playground":
         body = ResNet(BasicBlock, depths=(1, 1, 1, 1), channels=(32, 64, 128, 128), stem=32, norm=norm)
-        return Backbone(body, channels=64)
-    return resnet_fpn(settings.body, norm, nn.BatchNorm2d if settings.head_norm else None)
+        return Backbone(body, channels=64, norm=pyramid_norm)
+    return resnet_fpn(settings.body, norm, pyramid_norm)

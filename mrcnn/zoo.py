@@ -71,7 +71,7 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, **options) ->
     """Boxes, masks and joints, small enough to be trained on two CPU cores in minutes; pictures of about 128 pixels."""
     settings = ModelSettings(
         num_classes,
-        BackboneSettings("playground", frozen_norm=False),
+        BackboneSettings("playground", frozen_norm=False, head_norm=True),
         # Playground scenes are seen as they are; a photograph is brought to their scale.
         images=ImageSettings(min_size=(128,), max_size=256),
         rpn=RPNSettings(
@@ -82,9 +82,9 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, **options) ->
             proposals_train=128,
             proposals_test=128,
         ),
-        box=BoxSettings(samples=64, fc_channels=(256, 256), canonical_size=112.0),
+        box=BoxSettings(samples=64, fc_channels=(256, 256)),
         mask=MaskSettings(channels=(64, 64), hidden=64),
-        keypoint=KeypointSettings(num_keypoints, channels=(64, 64, 64)),
+        keypoint=KeypointSettings(num_keypoints, channels=(64,) * 6, dilation=3),
     )
     return make("playground_rcnn", settings, **options)
 
