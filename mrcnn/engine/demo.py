@@ -25,7 +25,7 @@ SHOWN = 9
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16. Without them it would be slower than float32, not faster."""
+    """Whether this processor has instructions for bfloat16; without them it would be slower than float32."""
     has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
