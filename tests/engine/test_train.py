@@ -293,7 +293,8 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_first_step(tmp_path):
 # ---- evaluation, freezing, precision
 
 
-def test_evaluation_is_recorded_and_does_not_change_the_run(tmp_path):
+@pytest.mark.parametrize("average", [0.0, 0.9])  # the model itself is evaluated, or the averaged one
+def test_evaluation_is_recorded_and_does_not_change_the_run(tmp_path, average):
     asked = []
 
     def evaluate(model, step):
@@ -302,8 +303,9 @@ def test_evaluation_is_recorded_and_does_not_change_the_run(tmp_path):
         return {"bbox/AP": step / 10}
 
     plain, evaluated = tiny_model(), tiny_model()
-    train(plain, Noise(), tiny_settings(steps=9))
-    train(evaluated, Noise(), tiny_settings(steps=9, evaluate_every=4), out=tmp_path, evaluate=evaluate)
+    settings = tiny_settings(steps=9, average=average)
+    train(plain, Noise(), settings)
+    train(evaluated, Noise(), replace(settings, evaluate_every=4), out=tmp_path, evaluate=evaluate)
     assert asked == [(4, False), (8, False)]
     assert read_table(tmp_path / "metrics.csv") == [{"step": 4, "bbox/AP": 0.4}, {"step": 8, "bbox/AP": 0.8}]
     assert same(plain.state_dict(), evaluated.state_dict())
