@@ -3,6 +3,7 @@
 MRCNN_CUDA=0 leaves CUDA out, MRCNN_CUDA=1 insists on it; TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
 """
 
+import glob
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 ARCHS = "7.5;8.0;8.6;9.0;10.0;12.0+PTX"  # Turing to Blackwell; PTX lets later GPUs compile it for themselves
+USUAL_PLACES = ("/usr/local/cuda", "/usr/local/cuda-*", "/opt/cuda")
 TARGET = "0x020b000000000000"  # the oldest PyTorch whose stable ABI serves: 2.11
 
 
@@ -29,9 +31,8 @@ def toolkit_candidates():
         if top := re.search(r"^#\$ TOP=(.+)$", dry_run.stderr, re.MULTILINE):
             yield Path(top[1])
         yield Path(nvcc).resolve().parent.parent
-    yield Path("/usr/local/cuda")
-    yield from sorted(Path("/usr/local").glob("cuda-*"), reverse=True)
-    yield Path("/opt/cuda")
+    for pattern in USUAL_PLACES:
+        yield from map(Path, sorted(glob.glob(pattern), reverse=True))
 
 
 def find_toolkit() -> tuple[Path, str] | None:
@@ -133,13 +134,22 @@ def extensions() -> list:
     return [native_extension(root is not None, depends), emulated_extension(depends)]
 
 
-if __name__ == "__main__":
-    modules = extensions()
+def build_command():
+    """PyTorch's build_ext, which would link anew each time; here only when something that it depends on has changed."""
     from torch.utils.cpp_extension import BuildExtension
 
+    class BuildChanged(BuildExtension):
+        def finalize_options(self):
+            super().finalize_options()
+            self.force = False
+
+    return BuildChanged
+
+
+if __name__ == "__main__":
     setup(
-        ext_modules=modules,
-        cmdclass={"build_ext": BuildExtension},
+        ext_modules=extensions(),
+        cmdclass={"build_ext": build_command()},
         package_data={"mrcnn": ["_build.json"]},
         options={"bdist_wheel": {"py_limited_api": "cp311"}},
     )

@@ -1,0 +1,91 @@
+"""What the benchmarks share: fair timing, the machine's description, tables."""
+
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict:
+    """What the figures depend on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def time_once(call: Callable[[], object]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def interleaved(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> dict:
+    """Time two calls in turn, so that whatever slows the machine down slows both.
+
+    Returns medians in milliseconds, and of the ratio theirs / ours of each turn the median and the quartiles.
+    """
+    ours(), theirs()  # memory touched, threads started
+    gc.collect()
+    times = [(time_once(ours), time_once(theirs)) for _ in range(repeats)]
+    ratios = [their / our for our, their in times]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return {
+        "ours_ms": 1e3 * statistics.median(our for our, _ in times),
+        "theirs_ms": 1e3 * statistics.median(their for _, their in times),
+        "ratio": middle,
+        "ratio_quartiles": [low, high],
+        "repeats": repeats,
+    }
+
+
+def extra_memory(call: Callable[[], object]) -> float | None:
+    """Megabytes by which one call raises the process's memory at its highest, results included (None: not on Linux)."""
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():
+        return None
+    gc.collect()
+    reset.write_text("5")  # forget the highest so far
+
+    def kilobytes(name: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
+
+    before = kilobytes("VmRSS:")
+    result = call()
+    highest = kilobytes("VmHWM:")
+    del result
+    return (highest - before) / 1e3
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(name: str, record: dict, text: str) -> None:
+    """Show the text, and keep it and the record as benchmarks/results/NAME.md and .json."""
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,49 @@
+"""The roofline: what memory and arithmetic allow, and where each op lies under it (Williams et al. 2009)."""
+
+import statistics
+from pathlib import Path
+
+import common
+import matplotlib
+import torch
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def measure_roofs(repeats: int = 9) -> dict:
+    """Bytes per second of a copy far larger than the caches, and float32 operations per second of a matrix product."""
+    source = torch.ones(64 * 2**20)  # 256 MiB
+    target = torch.empty_like(source)
+    square = torch.randn(2048, 2048)
+    target.copy_(source), square @ square
+    copy = statistics.median(common.time_once(lambda: target.copy_(source)) for _ in range(repeats))
+    product = statistics.median(common.time_once(lambda: square @ square) for _ in range(repeats))
+    return {"bytes_per_s": 2 * 4 * source.numel() / copy, "flops_per_s": 2 * 2048**3 / product}
+
+
+def draw(rows: list, roofs: dict, path: Path) -> None:
+    """Each op of ours as a dot, torchvision's as a ring below it."""
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    intensity = [0.3, 2e5]
+    roof = [min(roofs["flops_per_s"], roofs["bytes_per_s"] * x) / 1e9 for x in intensity]
+    ridge = roofs["flops_per_s"] / roofs["bytes_per_s"]
+    axes.plot([intensity[0], ridge, intensity[1]], [roof[0], roofs["flops_per_s"] / 1e9, roof[1]], "k-", lw=1.5)
+    axes.text(0.35, roof[0] * 1.6, f"copying memory: {roofs['bytes_per_s'] / 1e9:.0f} GB/s", rotation=0)
+    axes.text(ridge * 2, roof[1] * 1.15, f"matrix product, float32: {roofs['flops_per_s'] / 1e9:.0f} GFLOP/s")
+    markers = {"RoIAlign forward": ("o", "#0072B2"), "RoIAlign backward": ("s", "#D55E00")}
+    markers |= {"NMS": ("^", "#009E73"), "matching": ("D", "#CC79A7")}
+    for number, row in enumerate(rows, start=1):
+        marker, colour = next(style for start, style in markers.items() if row.name.startswith(start))
+        x = row.flops / row.bytes
+        ours, theirs = (row.flops / row.measured[key] / 1e6 for key in ("ours_ms", "theirs_ms"))
+        axes.plot([x, x], [theirs, ours], "-", color=colour, lw=0.8, alpha=0.6)
+        axes.plot(x, theirs, marker, color=colour, fillstyle="none")
+        axes.plot(x, ours, marker, color=colour, label=f"{number}  {row.name}")
+        axes.annotate(str(number), (x, ours), textcoords="offset points", xytext=(6, 4), fontsize=8)
+    axes.set(xscale="log", yscale="log", xlim=intensity, ylim=(0.1, roofs["flops_per_s"] / 1e9 * 3))
+    axes.set(xlabel="operations per byte that must be moved", ylabel="GFLOP/s (operations of the plain definition)")
+    machine = common.machine()
+    axes.set_title(f"{machine['cpu']}, {machine['threads']} threads; filled: ours, hollow: torchvision", fontsize=10)
+    axes.legend(fontsize=7, loc="lower right")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,88 @@
+"""setup.py's choice: where the CUDA toolkit is, whether to build with it, and saying why."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SETUP = Path(__file__).parents[2] / "setup.py"
+
+
+@pytest.fixture
+def build(monkeypatch, tmp_path):
+    """setup.py as a module, on a machine with an empty PATH and nothing in the usual places, with torch for CUDA 13."""
+    spec = importlib.util.spec_from_file_location("mrcnn_setup", SETUP)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for variable in ("CUDA_HOME", "CUDA_PATH", "MRCNN_CUDA"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(module, "USUAL_PLACES", ())
+    (tmp_path / "bin").mkdir()
+    return module
+
+
+def make_program(path: Path, text: str):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{os.path.realpath('/bin/sh')}\n{text}\n")
+    path.chmod(0o755)
+
+
+def make_toolkit(root: Path, version: int) -> Path:
+    (root / "include").mkdir(parents=True)
+    (root / "include" / "cuda_runtime_api.h").write_text(f"#define CUDART_VERSION  {version}\n")
+    make_program(root / "bin" / "nvcc", f'echo "#$ TOP={root}/bin/.." >&2')
+    return root
+
+
+def test_no_toolkit(build):
+    root, version, reason = build.decide_cuda()
+    assert (root, version) == (None, None)
+    assert reason == f"no CUDA 13.x toolkit, as torch {torch.__version__} needs, was found"
+
+
+def test_wrapper_on_the_path_is_followed(build, tmp_path):
+    """The nvcc on the PATH is a script elsewhere; the toolkit is where the compiler it calls says."""
+    toolkit = make_toolkit(tmp_path / "far" / "cuda-13.0", 13000)
+    make_program(tmp_path / "bin" / "nvcc", f'exec {toolkit}/bin/nvcc "$@"')
+    assert build.decide_cuda() == (toolkit, "13.0", f"toolkit 13.0 at {toolkit}, torch's CUDA is 13.2")
+
+
+def test_another_major_version_is_passed_over(build, tmp_path, monkeypatch):
+    older = make_toolkit(tmp_path / "cuda-12.9", 12090)
+    monkeypatch.setenv("CUDA_HOME", str(older))
+    assert build.decide_cuda()[0] is None
+    fitting = make_toolkit(tmp_path / "cuda-13.1", 13010)
+    monkeypatch.setenv("CUDA_PATH", str(fitting))
+    assert build.decide_cuda()[:2] == (fitting, "13.1")
+
+
+def test_usual_places_are_looked_at_newest_first(build, tmp_path, monkeypatch):
+    for version in (13000, 13010):
+        make_toolkit(tmp_path / "local" / f"cuda-13.{version % 1000 // 10}", version)
+    monkeypatch.setattr(build, "USUAL_PLACES", (str(tmp_path / "local" / "cuda-*"),))
+    assert build.decide_cuda()[1] == "13.1"
+
+
+def test_torch_without_cuda(build, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / "cuda", 13000)))
+    monkeypatch.setattr(torch.version, "cuda", None)
+    root, _, reason = build.decide_cuda()
+    assert root is None
+    assert reason == f"torch {torch.__version__} was built without CUDA"
+
+
+def test_the_user_decides(build, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRCNN_CUDA", "1")
+    with pytest.raises(SystemExit, match=r"MRCNN_CUDA=1, but no CUDA 13\.x toolkit"):
+        build.decide_cuda()
+    monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / "cuda", 13000)))
+    assert build.decide_cuda()[1] == "13.0"
+    monkeypatch.setenv("MRCNN_CUDA", "0")
+    assert build.decide_cuda() == (None, None, "MRCNN_CUDA=0")
+    monkeypatch.setenv("MRCNN_CUDA", "yes")
+    with pytest.raises(SystemExit, match=r"MRCNN_CUDA must be 0 or 1; got 'yes'"):
+        build.decide_cuda()
