@@ -21,7 +21,7 @@ using cudaStream_t = void*;
 #define __launch_bounds__(...)
 #define DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(cuda_on_cpu::dynamic_shared())
 
-// ---- launch ---------------------------------------------------------------------------------------------------------
+// ---- launch ------------------------------------------------------------------------------------------------
 
 namespace cuda_on_cpu {
 
@@ -70,7 +70,7 @@ using Same = std::common_type_t<T>;  // lets a literal 1 be added to any type
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ((void)(stream), cuda_on_cpu::launch(#kernel, grid, block, shared_bytes, kernel, ##__VA_ARGS__))
 
-// ---- barriers: `line` is the caller's, so that a message can tell which one --------------------------------------------
+// ---- barriers: `line` is the caller's, so that a message can tell which one --------------------------------
 
 inline void __syncthreads(int line = __builtin_LINE()) { cuda_on_cpu::block_barrier(false, line); }
 inline int __syncthreads_count(int predicate, int line = __builtin_LINE()) {
@@ -86,9 +86,11 @@ inline int __syncthreads_and(int predicate, int line = __builtin_LINE()) {
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 
-// ---- warp functions -----------------------------------------------------------------------------------------------------
+// ---- warp functions ----------------------------------------------------------------------------------------
 
-inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) { cuda_on_cpu::warp_exchange(mask, 0, 0, line); }
+inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
+  cuda_on_cpu::warp_exchange(mask, 0, 0, line);
+}
 inline unsigned __activemask() { return cuda_on_cpu::unfinished_lanes(); }
 inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
   return cuda_on_cpu::warp_exchange(mask, predicate != 0, 0, line).nonzero;
@@ -133,7 +135,7 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize, int l
   return __shfl_sync(mask, value, (in_segment ^ lanes) >= width ? in_segment : in_segment ^ lanes, width, line);
 }
 
-// ---- atomics: a thread is never interrupted between two waits, so plain code will do ---------------------------------------
+// ---- atomics: a thread is never interrupted between two waits, so plain code will do -----------------------
 
 #define CUDA_ON_CPU_DEFINE_ATOMIC(name, expression)                           \
   template <class T>                                                          \
@@ -160,7 +162,7 @@ CUDA_ON_CPU_ATOMIC T atomicCAS(T* address, cuda_on_cpu::Same<T> expected, cuda_o
   return old;
 }
 
-// ---- loads, bits, arithmetic ------------------------------------------------------------------------------------------------
+// ---- loads, bits, arithmetic -------------------------------------------------------------------------------
 
 #define __ldg(address) (*(address))  // a macro, so that the trace sees the kernel's own line
 

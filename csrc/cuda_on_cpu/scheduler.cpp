@@ -73,7 +73,7 @@ uint3 unflatten(int64_t i, const dim3& shape) {
 
 std::string where(int thread) { return "thread " + text(unflatten(thread, kernel->block)); }
 
-// ---- fibers -------------------------------------------------------------------------------------------------------
+// ---- fibers ------------------------------------------------------------------------------------------------
 
 void to_scheduler() {
   current = -1;
@@ -120,7 +120,7 @@ void forget_fibers() {  // at the start, and when a launch was given up: threads
   for (size_t i = 0; i < max_threads; ++i) fibers[i].alive = false;
 }
 
-// ---- the order of things ------------------------------------------------------------------------------------------
+// ---- the order of things -----------------------------------------------------------------------------------
 
 // 0 .. count-1 in the chosen order.
 std::vector<int>& arrange(std::vector<int>& numbers, int count) {
@@ -145,9 +145,9 @@ int64_t arranged_block(int64_t i, int64_t count) {
   return int64_t((static_cast<unsigned __int128>(i) * stride + start) % count);
 }
 
-// ---- a block ------------------------------------------------------------------------------------------------------
+// ---- a block -----------------------------------------------------------------------------------------------
 
-// If all lanes that some waiting lane waits for have come, hand out what they brought. Finished lanes are not waited for.
+// If all lanes that some lane waits for have come, hand out what they brought. Nobody waits for a lane that has ended.
 bool settle_warp(int warp) {
   Thread* lanes = threads + warp * warpSize;
   const int count = std::min(warpSize, thread_count - warp * warpSize);
@@ -246,7 +246,7 @@ void check(const Kernel& launch) {
 
 }  // namespace
 
-// ---- what a launch and a kernel's threads call ------------------------------------------------------------------------
+// ---- what a launch and a kernel's threads call -------------------------------------------------------------
 
 void run(const Kernel& launch) {
   check(launch);
@@ -292,7 +292,8 @@ Count block_barrier(bool predicate, int line) {
 
 Exchange warp_exchange(unsigned mask, uint64_t value, int source, int line) {
   Thread& me = threads[current];
-  if (!(mask >> lane() & 1)) fail(("calls a warp function with a mask it is not in, line " + std::to_string(line)).c_str());
+  const bool named = mask >> lane() & 1;
+  if (!named) fail(("calls a warp function with a mask it is not in, line " + std::to_string(line)).c_str());
   me.mask = mask;
   me.value = value;
   me.source = source;
@@ -319,7 +320,7 @@ bool on_a_stack(uintptr_t address) {
 
 }  // namespace cuda_on_cpu
 
-// For Python: 0 ascending, 1 descending, 2 shuffled from the seed. MRCNN_SCHEDULE=descending or shuffled:7 sets the first.
+// For Python: 0 ascending, 1 descending, 2 shuffled from the seed. MRCNN_SCHEDULE=shuffled:7 sets it from outside.
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_schedule(int order, uint64_t seed) {
   cuda_on_cpu::order = cuda_on_cpu::Order(order);
   cuda_on_cpu::seed = seed;

@@ -1,7 +1,7 @@
 // Non-maximum suppression on the GPU (Faster R-CNN, section 3.2).
 //
-// The greedy rule is serial: a box is kept when no better kept box overlaps it. Here it is done strip by strip, 2048 boxes
-// at a time, in memory that does not grow with N^2:
+// The greedy rule is serial: a box is kept when no better kept box overlaps it. Here it is done strip by strip, 2048
+// boxes at a time, in memory that does not grow with N^2:
 //
 //             boxes, best first
 //    strip   |=====|-----------------------------|     1. compare: which boxes of the strip overlap which, as bits
@@ -35,7 +35,7 @@ __device__ int64_t group_at(const NmsProblem<Real>& p, int64_t i) {
   return p.groups ? p.groups[i] : 0;
 }
 
-// ---- 1. compare ---------------------------------------------------------------------------------------------------------
+// ---- 1. compare --------------------------------------------------------------------------------------------
 //
 //                   box i of the strip ->                A thread makes one word: which of 32 better boxes overlap its
 //    word 0          x x x x x x x x x x x x             box i. Neighbouring threads have neighbouring boxes, so they
@@ -61,12 +61,12 @@ __global__ void __launch_bounds__(compare_threads, 4)
   overlaps[word * nms_strip + i] = bits;
 }
 
-// ---- 2. settle ----------------------------------------------------------------------------------------------------------
+// ---- 2. settle ---------------------------------------------------------------------------------------------
 //
 // The greedy answer is the only set with: a box is in it when no better box in it overlaps it. It is found as a fixed
 // point: begin with all boxes, and let all of them ask at once whether a better one still in the set overlaps them.
-// After round r the first r boxes are right for good, and so are all whose chain of "dropped by one that was dropped by ..."
-// is at most r long; real boxes take a handful of rounds, the worst case as many as the greedy loop has steps.
+// After round r the first r boxes are right for good, and so are all whose chain of "dropped by one that was dropped
+// by ..." is at most r long; real boxes take a handful of rounds, the worst case as many as the greedy loop has steps.
 //
 //    one block; thread t asks for boxes t and t + 1024; a warp's 32 answers are one word, made by a ballot
 
@@ -121,12 +121,12 @@ __global__ void __launch_bounds__(settle_threads)
   }
 }
 
-// ---- 3. strike ----------------------------------------------------------------------------------------------------------
+// ---- 3. strike ---------------------------------------------------------------------------------------------
 //
 //                     later boxes ->
-//    survivors   |  block (0,0) | block (1,0) | ...      A thread has one later box and meets 128 survivors with it, which
-//    0-127       |              |             |          its block has put into shared memory. A warp's 32 answers are
-//    survivors   |  block (0,1) | block (1,1) | ...      one word of `dropped`, added with one atomic.
+//    survivors   |  block (0,0) | block (1,0) | ...      A thread has one later box, and compares it with 128
+//    0-127       |              |             |          survivors that its block has put into shared memory. A
+//    survivors   |  block (0,1) | block (1,1) | ...      warp's 32 answers are one word, added with one atomic.
 //    128-255
 
 constexpr int strike_threads = 256;
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(strike_threads)
   if (lane == 0 && drops & ~word) atomicOr(&dropped[i / word_bits], drops);
 }
 
-// ---- the answer, by falling score over all groups -------------------------------------------------------------------------
+// ---- the answer, by falling score over all groups ----------------------------------------------------------
 
 constexpr int collect_threads = 256;
 
@@ -180,7 +180,7 @@ unsigned blocks_for(int64_t items, int64_t each) { return static_cast<unsigned>(
 
 }  // namespace
 
-// ---- launches -----------------------------------------------------------------------------------------------------------
+// ---- launches ----------------------------------------------------------------------------------------------
 
 template <typename Real>
 void launch_nms(const NmsProblem<Real>& p, const NmsWorkspace& w, void* stream) {

@@ -37,7 +37,8 @@ Tensor nms_sorted(const SortedInput& input, double iou_threshold, void* stream) 
               survivor_count.mutable_data_ptr<int32_t>()},
              stream);
 
-  const Tensor kept = empty_like_of(input.order, n, ScalarType::Bool), rows = empty_like_of(input.order, n, ScalarType::Long);
+  const Tensor kept = empty_like_of(input.order, n, ScalarType::Bool);
+  const Tensor rows = empty_like_of(input.order, n, ScalarType::Long);
   launch_nms_collect(dropped_words, input.order.const_data_ptr<int64_t>(),
                      input.rank ? input.rank->const_data_ptr<int64_t>() : nullptr, n, kept.mutable_data_ptr<bool>(),
                      rows.mutable_data_ptr<int64_t>(), stream);

@@ -31,7 +31,8 @@ struct PoolProblem {
 };
 
 template <typename T>
-void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const PoolProblem&, void* stream);
+void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const PoolProblem&,
+                      void* stream);
 
 // Adds to `grad_features`, which begins as zeros; in any order.
 template <typename T>

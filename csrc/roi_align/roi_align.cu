@@ -1,9 +1,9 @@
 // RoIAlign on the GPU (Mask R-CNN, section 3).
 //
-// A RoI is cut into ph x pw bins. In each bin lie grid_h x grid_w samples; each reads the map between four cells, and the
-// bin is their mean. Rows and columns are independent: sample (i, j) weighs cell (y, x) with weight_i(y) * weight_j(x).
-// So what we need of a RoI is, for each of its ph * grid_h sample rows and pw * grid_w sample columns, two cells and two
-// weights: a `Tap`.
+// A RoI is cut into ph x pw bins. In each bin lie grid_h x grid_w samples; each reads the map between four cells, and
+// the bin is their mean. Rows and columns are independent: sample (i, j) weighs cell (y, x) with weight_i(y) *
+// weight_j(x). So what we need of a RoI is, for each of its ph * grid_h sample rows and pw * grid_w sample columns, two
+// cells and two weights: a `Tap`.
 //
 //        low      high            a sample row at 3.2 reads 0.8 of row 3 and 0.2 of row 4
 //     ----3---o-----4----
@@ -16,7 +16,7 @@
 namespace mrcnn {
 namespace {
 
-// ---- the maths ------------------------------------------------------------------------------------------------------
+// ---- the maths ---------------------------------------------------------------------------------------------
 
 template <typename Real>
 struct Tap {
@@ -74,10 +74,10 @@ __device__ Roi<Real> read_roi(const Real* rois, int64_t index, const PoolProblem
           make_axis(roi[1], roi[3], pooled.width, map.width, map.stride_x, p)};
 }
 
-// ---- forward ----------------------------------------------------------------------------------------------------------
+// ---- forward -----------------------------------------------------------------------------------------------
 //
-// A block takes one RoI and 64 of its channels. First its threads work out the taps, once, into shared memory; then each
-// computes output after output:
+// A block takes one RoI and 64 of its channels. First its threads work out the taps, once, into shared memory; then
+// each computes output after output:
 //
 //    channels_last   thread 0 1 2 3 ... -> channels 0-3, 4-7, 8-11, ... of bin 0, then of bin 1, ...
 //                    a warp reads 32 neighbouring pieces of 16 bytes of each cell: coalesced
@@ -173,10 +173,10 @@ __global__ void __launch_bounds__(threads, resident<T>)
   }
 }
 
-// ---- backward, scattering -------------------------------------------------------------------------------------------
+// ---- backward, scattering ----------------------------------------------------------------------------------
 //
 // The same threads as in the forward pass; each adds its output's gradient to the cells the output was read from. Many
-// outputs read one cell, so the additions are atomic, and their order, and with it the last bits, differs from run to run.
+// outputs read one cell, so the additions are atomic; their order, and with it the last bits, differs from run to run.
 
 template <typename T, bool ChannelsLast>
 __global__ void __launch_bounds__(threads, resident<T>)
@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(threads, resident<T>)
   }
 }
 
-// ---- backward, gathering --------------------------------------------------------------------------------------------
+// ---- backward, gathering -----------------------------------------------------------------------------------
 //
 // The other way round: each thread owns one cell, and looks for the samples that read it. Nobody else writes there, and
 // the order of its sum is always the same: RoI by RoI, sample row by sample row.
@@ -330,12 +330,12 @@ __global__ void __launch_bounds__(threads, 2)
   }
 }
 
-// ---- launches ---------------------------------------------------------------------------------------------------------
+// ---- launches ----------------------------------------------------------------------------------------------
 
 // Blocks for `items`, at least one each as far as the grid goes; a block takes several when there are more.
 unsigned blocks_for(int64_t items) { return static_cast<unsigned>(items < max_blocks ? items : max_blocks); }
 
-int64_t channel_chunks(const PoolProblem& p) { return (p.features.channels + channels_per_block - 1) / channels_per_block; }
+int64_t chunks_of(int64_t channels, int each) { return (channels + each - 1) / each; }
 
 // Whether channels can be read and written `size` at a time, in pieces of 16 bytes.
 bool in_vectors_of(int size, int bytes, const void* features, const void* out, const PoolProblem& p) {
@@ -352,46 +352,45 @@ bool channels_side_by_side(const PoolProblem& p) { return p.features.stride_c ==
 }  // namespace
 
 template <typename T>
-void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const PoolProblem& p, void* stream) {
-  const unsigned blocks = blocks_for(p.rois * channel_chunks(p));
+void launch_roi_align(const T* features, const typename Sums<T>::Type* rois, T* pooled, const PoolProblem& p,
+                      void* stream) {
+  const unsigned blocks = blocks_for(p.rois * chunks_of(p.features.channels, channels_per_block));
   if (blocks == 0) return;
   const auto s = static_cast<cudaStream_t>(stream);
   constexpr int vec = 16 / sizeof(T);
-  if (channels_side_by_side(p) && in_vectors_of(vec, sizeof(T), features, pooled, p)) {
+  if (channels_side_by_side(p) && in_vectors_of(vec, sizeof(T), features, pooled, p))
     CUDA_LAUNCH((roi_align_forward<T, vec, true>), blocks, threads, 0, s, features, rois, pooled, p);
-  } else if (channels_side_by_side(p)) {
+  else if (channels_side_by_side(p))
     CUDA_LAUNCH((roi_align_forward<T, 1, true>), blocks, threads, 0, s, features, rois, pooled, p);
-  } else {
+  else
     CUDA_LAUNCH((roi_align_forward<T, 1, false>), blocks, threads, 0, s, features, rois, pooled, p);
-  }
 }
 
 template <typename T>
 void launch_roi_align_scatter(const T* grad, const typename Sums<T>::Type* rois,
                               typename Sums<T>::Type* grad_features, const PoolProblem& p, void* stream) {
-  const unsigned blocks = blocks_for(p.rois * channel_chunks(p));
+  const unsigned blocks = blocks_for(p.rois * chunks_of(p.features.channels, channels_per_block));
   if (blocks == 0) return;
   const auto s = static_cast<cudaStream_t>(stream);
-  if (channels_side_by_side(p)) {
+  if (channels_side_by_side(p))
     CUDA_LAUNCH((roi_align_backward_scatter<T, true>), blocks, threads, 0, s, grad, rois, grad_features, p);
-  } else {
+  else
     CUDA_LAUNCH((roi_align_backward_scatter<T, false>), blocks, threads, 0, s, grad, rois, grad_features, p);
-  }
 }
 
 template <typename T>
 void launch_roi_align_gather(const T* grad, const typename Sums<T>::Type* rois, T* grad_features, const PoolProblem& p,
                              void* stream) {
-  const int64_t tiles = int64_t((p.features.height + tile - 1) / tile) * ((p.features.width + tile - 1) / tile);
-  const unsigned blocks = blocks_for(p.images * ((p.features.channels + gather_channels - 1) / gather_channels) * tiles);
+  const int64_t tiles = chunks_of(p.features.height, tile) * chunks_of(p.features.width, tile);
+  const unsigned blocks = blocks_for(p.images * chunks_of(p.features.channels, gather_channels) * tiles);
   if (blocks == 0) return;
-  const auto s = static_cast<cudaStream_t>(stream);
-  CUDA_LAUNCH((roi_align_backward_gather<T>), blocks, threads, 0, s, grad, rois, grad_features, p);
+  CUDA_LAUNCH((roi_align_backward_gather<T>), blocks, threads, 0, static_cast<cudaStream_t>(stream), grad, rois,
+              grad_features, p);
 }
 
-#define MRCNN_FOR(T)                                                                                                  \
-  template void launch_roi_align(const T*, const Sums<T>::Type*, T*, const PoolProblem&, void*);                          \
-  template void launch_roi_align_scatter(const T*, const Sums<T>::Type*, Sums<T>::Type*, const PoolProblem&, void*);      \
+#define MRCNN_FOR(T)                                                                                             \
+  template void launch_roi_align(const T*, const Sums<T>::Type*, T*, const PoolProblem&, void*);                     \
+  template void launch_roi_align_scatter(const T*, const Sums<T>::Type*, Sums<T>::Type*, const PoolProblem&, void*); \
   template void launch_roi_align_gather(const T*, const Sums<T>::Type*, T*, const PoolProblem&, void*);
 MRCNN_FOR(float)
 MRCNN_FOR(double)

@@ -1,5 +1,5 @@
-// Lets Python launch the kernels, and call the host functions, of a source it has had compiled: see mrcnn/lab/cuda_on_cpu.py,
-// which writes the `extern "C"` lines that use these.
+// Lets Python launch the kernels, and call the host functions, of a source it has had compiled.
+// mrcnn/lab/cuda_on_cpu.py writes the `extern "C"` lines that use these.
 #pragma once
 
 #include <exception>
@@ -17,7 +17,8 @@ std::string code() {
   if (std::is_same_v<T, bool>) return "?";
   if (std::is_same_v<T, float>) return "f";
   if (std::is_same_v<T, double>) return "d";
-  if (std::is_integral_v<T>) return std::string(1, (std::is_signed_v<T> ? "bhiq" : "BHIQ")[sizeof(T) / 2 - sizeof(T) / 8]);
+  const char* integers = std::is_signed_v<T> ? "bhiq" : "BHIQ";  // of 1, 2, 4 and 8 bytes
+  if (std::is_integral_v<T>) return std::string(1, integers[sizeof(T) / 2 - sizeof(T) / 8]);
   return std::to_string(sizeof(T)) + "s";
 }
 
@@ -47,13 +48,14 @@ void call(void (*function)(P...), void** arguments, std::index_sequence<I...>) {
 template <class... P, size_t... I>
 void launch(const char* name, void (*kernel)(P...), const unsigned* shape, size_t shared_bytes, void** arguments,
             std::index_sequence<I...>) {
-  cuda_on_cpu::launch(name, dim3(shape[0], shape[1], shape[2]), dim3(shape[3], shape[4], shape[5]), shared_bytes, kernel,
-                      *static_cast<std::remove_const_t<P>*>(arguments[I])...);
+  const dim3 grid(shape[0], shape[1], shape[2]), block(shape[3], shape[4], shape[5]);
+  cuda_on_cpu::launch(name, grid, block, shared_bytes, kernel, *static_cast<std::remove_const_t<P>*>(arguments[I])...);
 }
 
 // shape: grid and block of a kernel, or null for a host function.
 template <class... P>
-const char* enter(const char* name, void (*function)(P...), const unsigned* shape, size_t shared_bytes, void** arguments) {
+const char* enter(const char* name, void (*function)(P...), const unsigned* shape, size_t shared_bytes,
+                  void** arguments) {
   return message_of([&] {
     if (shape)
       launch(name, function, shape, shared_bytes, arguments, std::index_sequence_for<P...>());

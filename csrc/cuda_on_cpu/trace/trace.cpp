@@ -100,7 +100,8 @@ bool unordered(const Access& before, const Event& e) {
 
 void report(Fault fault, const Event& e, const Access& other = {}) {
   for (const Finding& f : findings)  // one of a kind is enough
-    if (f.fault == fault && f.event.where == e.where && f.event.launch == e.launch && f.other.where == other.where) return;
+    if (f.fault == fault && f.event.launch == e.launch && f.event.where == e.where && f.other.where == other.where)
+      return;
   if (findings.size() == max_findings) return;
   Finding finding{e, e, fault, {}};
   finding.other.block = other.block;
