@@ -72,6 +72,7 @@ class ConvNorm(nn.Sequential):
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """norm(conv(x)); in one convolution where the norm's statistics are constants."""
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
+        conv.__dict__.pop("_folded", None)
         return norm(conv(x))
     weight, shift = folded(conv, norm)
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation)
@@ -80,10 +81,12 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
 def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """The weight and bias of the convolution that equals norm(conv(x)).
 
-    Without gradients they are kept until one of the tensors they were made of changes.
+    Without gradients they are kept until one of the tensors they were made of changes, or has been trained: a fused
+    optimiser does not count its changes in a tensor's version.
     """
     sources = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
     if torch.is_grad_enabled() and any(source.requires_grad for source in sources):
+        conv.__dict__.pop("_folded", None)
         scale, shift = scale_and_shift(norm)
         return conv.weight * scale[:, None, None, None], shift
     state = (norm.eps, *((source.data_ptr(), source._version) for source in sources))
