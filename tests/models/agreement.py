@@ -19,7 +19,7 @@ def matched(theirs: dict, ours: dict) -> torch.Tensor:
     The two lists must be the same length and fall alike in score; only detections whose scores differ by less than the
     tolerance may have changed places. Each pair must have one label and one box.
     """
-    assert len(theirs["boxes"]) == len(ours["boxes"])
+    assert len(theirs["boxes"]) == len(ours["boxes"]) > 0
     assert (theirs["scores"] - ours["scores"]).abs().max() < SCORE
     assert (ours["scores"].diff() <= 0).all()
     distance = (theirs["boxes"][:, None] - ours["boxes"][None]).abs().amax(-1)  # (K, K)

@@ -275,7 +275,7 @@ def test_joints_are_found_as_torchvision_finds_them():
     boxes = torch.cat((random_boxes(12, 7), torch.tensor([[5.0, 5, 5.3, 60], [0, 0, 1, 1], [3, 3, 3, 3]])))
     coarse = torch.randn(len(boxes), 17, 14, 14, generator=random)
     heatmaps = F.interpolate(coarse, scale_factor=4.0, mode="bilinear", align_corners=False)
-    found, scores = roi_heads.find_joints(heatmaps, boxes)
+    found, scores = images.find_joints(heatmaps, boxes)
     expected, expected_scores = their_heads.heatmaps_to_keypoints(heatmaps, boxes)
     torch.testing.assert_close(scores, expected_scores, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
@@ -288,7 +288,7 @@ def test_a_joint_is_found_where_it_was_put():
     axis = torch.arange(56)
     row, column = cells[..., None] // 56, cells[..., None] % 56
     heatmaps = -((axis - row) ** 2)[..., :, None].float() - ((axis - column) ** 2)[..., None, :]
-    found, _ = roi_heads.find_joints(heatmaps, boxes)
+    found, _ = images.find_joints(heatmaps, boxes)
     cell = (boxes[:, None, 2:] - boxes[:, None, :2]) / 56
     away = (found - keypoints)[..., :2].abs()[valid]
     assert (away <= cell.expand(-1, 17, -1)[valid] * 0.5 + 1.0).all()

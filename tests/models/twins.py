@@ -85,7 +85,7 @@ def torchvision_model(builder: str, *, frozen: bool = False, eps: float = 1e-5, 
     return model
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)  # a state dict is 200 MB
 def lively(builder: str, photo: str = "astronaut", short_side: int = 800, seed: int = 0) -> dict[str, torch.Tensor]:
     """The state dict of torchvision's `builder`, random and calibrated on `photo`, at `short_side` pixels, as above."""
     with torch.random.fork_rng(devices=[]):
