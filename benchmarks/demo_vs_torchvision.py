@@ -32,8 +32,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 import mrcnn
-from mrcnn.data import Playground
-from mrcnn.engine.demo import SCENES, SETTINGS, TEST_SEED
+from mrcnn.data import InMemory, Playground
+from mrcnn.engine.demo import DEMO_SCENES, SETTINGS, TEST_SEED
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.train import train
 from mrcnn.model import ModelSettings, make_backbone
@@ -128,7 +128,7 @@ def contest(name: str, settings, test: Playground) -> dict:
     torch.manual_seed(settings.seed)
     ours = mrcnn.playground_rcnn()
     model = ours if name == "ours" else Rival(ours.settings)
-    report = train(model, Playground(SCENES, seed=settings.seed), settings)
+    report = train(model, InMemory(Playground(DEMO_SCENES, seed=settings.seed)), settings)
     metrics = evaluate(model, test)
     print(f"{name}: {report.steps} steps in {report.seconds:.0f} s", metrics, flush=True)
     return {"steps": report.steps, "seconds": report.seconds, "lr": settings.lr, **metrics}
