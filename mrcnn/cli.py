@@ -86,7 +86,7 @@ builder_option = click.option("--model", "builder", help="The model of a .pth fi
 
 @cli.command()
 @click.option("--out", type=FOLDER, default=Path("runs/demo"), show_default=True, help="Folder for what it leaves.")
-@click.option("--seconds", type=click.FloatRange(1), help="Time to train.  [default: 190]")
+@click.option("--seconds", type=click.FloatRange(1), help="Time to train.  [default: 196]")
 @click.option("--scenes", type=click.IntRange(1), default=200, show_default=True, help="Scenes to evaluate on.")
 @click.option("--seed", type=click.IntRange(0), help="Of the weights and the scenes.")
 def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> None:

@@ -85,8 +85,8 @@ def prepare(
     pixels = torch.zeros((len(images), 3, height, width), dtype=prepared[0].dtype, device=prepared[0].device).to(
         memory_format=torch.channels_last
     )
-    for row, image in zip(pixels, prepared, strict=True):
-        row[:, : image.shape[1], : image.shape[2]] = image
+    for index, image in enumerate(prepared):
+        pixels[index, :, : image.shape[1], : image.shape[2]] = image
     if targets is not None:
         targets = [prepare_target(*each) for each in zip(targets, original_sizes, sizes, strict=True)]
     return ImageBatch(pixels, sizes, original_sizes), targets
@@ -120,13 +120,13 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     pasted = masks.new_zeros((len(masks), 1, height, width))
     grown = grow_boxes(boxes, (masks.shape[-1] + 2) / masks.shape[-1]).to(torch.int64).tolist()
     rimmed = F.pad(masks, (1, 1, 1, 1))  # (K, 1, M + 2, M + 2)
-    for canvas, mask, (x1, y1, x2, y2) in zip(pasted, rimmed, grown, strict=True):
+    for index, (x1, y1, x2, y2) in enumerate(grown):
         w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
-        mask = F.interpolate(mask[None], size=(h, w), mode="bilinear", align_corners=False)[0]
+        mask = F.interpolate(rimmed[index, None], size=(h, w), mode="bilinear", align_corners=False)[0]
         left, top = max(x1, 0), max(y1, 0)
         right, bottom = min(x1 + w, width), min(y1 + h, height)
         if right > left and bottom > top:
-            canvas[:, top:bottom, left:right] = mask[:, top - y1 : bottom - y1, left - x1 : right - x1]
+            pasted[index, :, top:bottom, left:right] = mask[:, top - y1 : bottom - y1, left - x1 : right - x1]
     return pasted
 
 

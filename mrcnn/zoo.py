@@ -82,7 +82,7 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, **options) ->
             proposals_train=128,
             proposals_test=128,
         ),
-        box=BoxSettings(samples=64, fc_channels=(256, 256)),
+        box=BoxSettings(samples=32, fc_channels=(256, 256)),
         mask=MaskSettings(channels=(64, 64), hidden=64),
         keypoint=KeypointSettings(num_keypoints, channels=(64,) * 6, dilation=3),
     )

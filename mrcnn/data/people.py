@@ -36,6 +36,7 @@ HAIR_TONES = np.array([[35, 28, 25], [75, 48, 30], [150, 110, 60], [215, 190, 13
 # lengths and thicknesses as parts of the person's height
 HEAD, NECK, TORSO, UPPER_ARM, FOREARM, THIGH, SHIN = 0.085, 0.12, 0.29, 0.155, 0.145, 0.23, 0.225
 SHOULDERS, HIPS = 0.105, 0.062  # half widths
+STOUT = 1.25  # limbs are thicker than life, so that a few pixels show where they bend
 
 
 def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> tuple[np.ndarray, dict]:
@@ -45,8 +46,8 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
     """
     u = iter(rng.random(48).tolist())
     spread = lambda width: (next(u) + next(u) - 1) * width  # triangular, within ± width  # noqa: E731
-    yaw = math.radians((0, 0, 0, 0, 180, 50, -50)[int(next(u) * 7)] + spread(30))
-    lean = math.radians(90 * (1 if next(u) < 0.5 else -1) + spread(20) if next(u) < 0.04 else spread(22))
+    yaw = math.radians((0, 0, 0, 0, 0, 35, 35, -35, -35, 180)[int(next(u) * 10)] + spread(25))
+    lean = math.radians(90 * (1 if next(u) < 0.5 else -1) + spread(20) if next(u) < 0.02 else spread(22))
     stride, crouch, swing = spread(35), (next(u) * 70 if next(u) < 0.2 else 0), spread(40)
     legs_lean = lean if abs(lean) > 1 else 0.4 * lean  # who stands bends at the hips, who lies does not
     front = 1 if math.sin(yaw) >= 0 else -1  # where a profile looks: knees bend towards it, elbows too
@@ -96,7 +97,7 @@ def draw_person(
     layer = Layer((low[0], low[1], high[0], high[1]), size)
     points = [tuple(point) for point in joints.tolist()]
     limb = lambda a, b, ra, rb, part: layer.capsule(  # noqa: E731
-        a, b, max(0.9, ra * height), max(0.8, rb * height), part, light
+        a, b, max(0.9, STOUT * ra * height), max(0.8, STOUT * rb * height), part, light
     )
     sleeves, legs = (SHIRT if rng.random() < 0.5 else SKIN), (TROUSERS if rng.random() < 0.75 else SKIN)
     front = math.sin(turn["yaw"])

@@ -46,7 +46,7 @@ def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool,
     """One to six things, the first the furthest back; their colours unlike the backdrop's and each other's."""
     things, taken, colours = [], [], list(behind)
     for _ in range(1 + int(rng.random() * 6)):
-        if rng.random() < 0.5:
+        if rng.random() < 0.55:
             height = (48 + 62 * rng.random() ** 1.3) * size / 128
             x, y = place(rng, size, taken, 0.12)
             palette = person_palette(rng, grey, colours)
