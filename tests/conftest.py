@@ -1,9 +1,13 @@
 """Settings for all tests."""
 
+import os
 import sys
 
-import matplotlib
-import torch
+# Tests share the machine: a thread that waits for another must not keep a core busy. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import matplotlib  # noqa: E402
+import torch  # noqa: E402
 
 matplotlib.use("Agg")
 torch.manual_seed(0)

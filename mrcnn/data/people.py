@@ -36,7 +36,7 @@ HAIR_TONES = np.array([[35, 28, 25], [75, 48, 30], [150, 110, 60], [215, 190, 13
 # lengths and thicknesses as parts of the person's height
 HEAD, NECK, TORSO, UPPER_ARM, FOREARM, THIGH, SHIN = 0.085, 0.12, 0.29, 0.155, 0.145, 0.23, 0.225
 SHOULDERS, HIPS = 0.105, 0.062  # half widths
-STOUT = 1.25  # limbs are thicker than life, so that a few pixels show where they bend
+STOUT = 1.4  # limbs are thicker than life, so that a few pixels show where they bend
 
 
 def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> tuple[np.ndarray, dict]:
@@ -46,7 +46,7 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
     """
     u = iter(rng.random(48).tolist())
     spread = lambda width: (next(u) + next(u) - 1) * width  # triangular, within ± width  # noqa: E731
-    yaw = math.radians((0, 0, 0, 0, 0, 35, 35, -35, -35, 180)[int(next(u) * 10)] + spread(25))
+    yaw = math.radians((0, 0, 0, 0, 0, 30, 30, -30, -30, 180)[int(next(u) * 10)] + spread(20))
     lean = math.radians(90 * (1 if next(u) < 0.5 else -1) + spread(20) if next(u) < 0.02 else spread(22))
     stride, crouch, swing = spread(35), (next(u) * 70 if next(u) < 0.2 else 0), spread(40)
     legs_lean = lean if abs(lean) > 1 else 0.4 * lean  # who stands bends at the hips, who lies does not
