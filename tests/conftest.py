@@ -6,8 +6,8 @@ import sys
 # Tests share the machine: a thread that waits for another must not keep a core busy. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import matplotlib  # noqa: E402
-import torch  # noqa: E402
+import matplotlib
+import torch
 
 matplotlib.use("Agg")
 torch.manual_seed(0)
