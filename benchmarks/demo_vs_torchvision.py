@@ -1,12 +1,12 @@
 """The demo's training, with torchvision's classes in our model's place: who has learnt more in the same time?
 
-    python benchmarks/demo_vs_torchvision.py [--seconds 190] [--scenes 200] [--rounds 1] [--their-lr 0.02]
+    python benchmarks/demo_vs_torchvision.py [--seconds 196] [--scenes 200] [--rounds 1] [--their-lr 0.003] [--their-float32]
 
 The rival is put together from torchvision's GeneralizedRCNN, RegionProposalNetwork and RoIHeads, with a mask and a
 keypoint branch. It gets all that torchvision's classes can take: the very backbone of `playground_rcnn`, its anchor
 sizes, numbers of samples and proposals, thresholds, pooling and head sizes, and the norm in the mask and box heads. It
 sees the same scenes in the same order, in batches of the same size, with the same optimiser, schedule and averaging
-for the same seconds, and the same `evaluate` measures it on the same scenes. Its learning rate can be chosen for it.
+for the same seconds, and the same `evaluate` measures it on the same scenes. Its learning rate and precision can be chosen for it.
 What its classes cannot take (a norm or dilation in the keypoint head) it goes without.
 
 The two train one after the other in one process, in turns if there are several rounds.
@@ -131,7 +131,13 @@ def contest(name: str, settings, test: Playground) -> dict:
     report = train(model, InMemory(Playground(DEMO_SCENES, seed=settings.seed)), settings)
     metrics = evaluate(model, test)
     print(f"{name}: {report.steps} steps in {report.seconds:.0f} s", metrics, flush=True)
-    return {"steps": report.steps, "seconds": report.seconds, "lr": settings.lr, **metrics}
+    return {
+        "steps": report.steps,
+        "seconds": report.seconds,
+        "lr": settings.lr,
+        "bfloat16": settings.bfloat16,
+        **metrics,
+    }
 
 
 def main() -> None:
@@ -140,6 +146,7 @@ def main() -> None:
     options.add_argument("--scenes", type=int, default=200, help="unseen scenes to measure on")
     options.add_argument("--rounds", type=int, default=1, help="trainings of each, with seeds 0, 1, …")
     options.add_argument("--their-lr", type=float, default=SETTINGS.lr, help="torchvision's learning rate")
+    options.add_argument("--their-float32", action="store_true", help="torchvision's classes without bfloat16")
     asked = options.parse_args()
 
     test = Playground(asked.scenes, seed=TEST_SEED)
@@ -147,8 +154,8 @@ def main() -> None:
     for seed in range(asked.rounds):
         settings = replace(SETTINGS, seconds=asked.seconds, seed=seed)
         for name in list(runs)[:: -1 if seed % 2 else 1]:  # who goes first changes
-            rate = asked.their_lr if name == "torchvision" else settings.lr
-            runs[name].append(contest(name, replace(settings, lr=rate), test))
+            theirs = replace(settings, lr=asked.their_lr, bfloat16=settings.bfloat16 and not asked.their_float32)
+            runs[name].append(contest(name, settings if name == "ours" else theirs, test))
 
     rows = []
     for name, results in runs.items():
