@@ -1,13 +1,13 @@
 """The demo's training, with torchvision's classes in our model's place: who has learnt more in the same time?
 
-    python benchmarks/demo_vs_torchvision.py [--seconds 196] [--scenes 200] [--rounds 1] [--their-lr 0.003] [--their-float32]
+    python benchmarks/demo_vs_torchvision.py [--seconds 196] [--rounds 1] [--their-lr 0.003] [--their-float32]
 
 The rival is put together from torchvision's GeneralizedRCNN, RegionProposalNetwork and RoIHeads, with a mask and a
 keypoint branch. It gets all that torchvision's classes can take: the very backbone of `playground_rcnn`, its anchor
 sizes, numbers of samples and proposals, thresholds, pooling and head sizes, and the norm in the mask and box heads. It
 sees the same scenes in the same order, in batches of the same size, with the same optimiser, schedule and averaging
-for the same seconds, and the same `evaluate` measures it on the same scenes. Its learning rate and precision can be chosen for it.
-What its classes cannot take (a norm or dilation in the keypoint head) it goes without.
+for the same seconds, and the same `evaluate` measures it on the same scenes. Its learning rate and precision can be
+chosen for it. What its classes cannot take (a norm or dilation in the keypoint head) it goes without.
 
 The two train one after the other in one process, in turns if there are several rounds.
 """
