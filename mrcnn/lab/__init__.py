@@ -1,1 +1,13 @@
-"""What the lessons import: drawings, and CUDA kernels run on the CPU."""
+"""What the lessons import: checks, kernels in notebook cells, drawings, and CUDA kernels run on the CPU.
+
+from mrcnn import lab
+from mrcnn.lab import check
+%load_ext mrcnn.lab           the cell magics %%cuda and %%cpp
+"""
+
+from .check import check
+from .cuda_on_cpu import schedule
+from .kernels import cpp, cuda, device
+from .notebook import load_ipython_extension, show, timed
+
+__all__ = ["check", "cpp", "cuda", "device", "load_ipython_extension", "schedule", "show", "timed"]

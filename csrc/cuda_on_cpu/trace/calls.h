@@ -8,6 +8,16 @@
 
 #include "cuda_on_cpu/cuda_on_cpu.h"
 
+#ifdef __CUDACC__  // the same calls for a GPU
+namespace cuda_on_cpu {
+template <class... P, class... A>
+void launch(const char* name, dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(P...), A... arguments) {
+  kernel<<<grid, block, shared_bytes>>>(arguments...);
+  check_launch(cudaGetLastError(), name);
+}
+}  // namespace cuda_on_cpu
+#endif
+
 namespace cuda_on_cpu::python {
 
 // One letter per parameter, as in Python's struct module; P is a pointer, and anything else its size in bytes.
