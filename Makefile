@@ -1,7 +1,8 @@
 # Every target sets up what it needs: a virtual environment, the dependencies, the build. A second run does nothing.
 #
 #   make demo                          train the small joint model, evaluate it, draw what it sees
-#   make test                          hold everything against torchvision
+#   make test                          hold everything against torchvision, and run the lessons
+#   make lessons                       open the lessons in JupyterLab
 #   make install TORCH=torch==2.13.0   with another torch (one without CUDA, say); torchvision may be left out
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: install demo test lint format bench gpu-check clean
+.PHONY: install demo lessons lessons-build test lint format bench gpu-check clean
 
 install: $(VENV)/installed
 
@@ -27,6 +28,14 @@ $(VENV)/installed: $(VENV)/torch $(SOURCES)
 
 demo: install
 	$(BIN)/mrcnn demo
+
+# JupyterLab wants to be told that being root, as in a container, is meant.
+lessons: install
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) lessons/00_the_whole_model.ipynb
+
+# LESSONS="04 07" makes only those.
+lessons-build: install
+	$(BIN)/python lessons/build.py $(LESSONS)
 
 test: install
 	$(BIN)/python -m pytest
