@@ -4,7 +4,8 @@
     draw_timeline(trace, block=0, threads=None, buffers=None)         in which order, and where two collide
     draw_lanes(trace, buffer, op="read", line=None, nth=0)            the addresses a warp asks for in one instruction
     sectors(trace, buffer, op="read", line=None)                      how many pieces of memory are moved for them
-    count_accesses(trace)                                             {buffer: {"read": n, "write": n, "atomic": n}}
+    count_accesses(trace, in_bytes=False)                             {buffer: {"read": n, "write": n, "atomic": n}}
+    races(trace)                                                      every cell in which two threads collide
 
 The three that draw return a matplotlib figure, or draw on `axes=` that you give. Reads are circles, writes squares,
 atomics diamonds, and the letters R, W and A say the same; a cell or an access in a race is marked with a red X.
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .drawings import COLOURS, INK, PAPER
-from .trace import OPS, RACE, Trace
+from .trace import BUFFER, OPS, RACE, Trace
 
 SECTOR = 32  # bytes: the smallest piece of memory that a GPU fetches
 WARP = 32
@@ -73,18 +74,34 @@ def draw_cells(
 
 
 def _cells(trace: Trace, buffer: str, block: int | None = None) -> dict[int, list[int]]:
-    """The cells of a buffer that were touched: cell -> rows of the trace. A wide load touches several cells."""
+    """The cells of a buffer that were touched: cell -> rows of the trace."""
     chosen = trace.buffer == buffer
     if block is not None:
         chosen &= trace.block == block
-    item = next((item for _, _, item, name in trace.buffers if name == buffer), None)
-    index = trace.index
+    spans = _spans(trace)
     cells: dict[int, list[int]] = {}
-    for row in np.flatnonzero(chosen):
-        width = max(int(trace.events["bytes"][row]) // item, 1) if item else 1
-        for cell in range(int(index[row]), int(index[row]) + width):
-            cells.setdefault(cell, []).append(int(row))
+    for row in np.flatnonzero(chosen).tolist():
+        for cell in range(*spans[row].tolist()):
+            cells.setdefault(cell, []).append(row)
     return cells
+
+
+def _spans(trace: Trace) -> np.ndarray:
+    """Of each access (N, 2): the first cell and the one after the last. A load of 16 bytes touches four floats.
+
+    A shared array's cells are taken to be as large as the smallest access to it.
+    """
+    buffer, size = trace.buffer, trace.events["bytes"].astype(np.int64)
+    first, item = trace.index.copy(), size.copy()
+    known = {name: item for _, _, item, name in trace.buffers}
+    for name in np.unique(buffer):
+        here = buffer == name
+        if name in known:
+            item[here] = known[name]
+        else:
+            item[here] = size[here].min()
+            first[here] *= size[here] // item[here]  # the trace counts in steps of the access
+    return np.stack([first, first + np.maximum(size // item, 1)], axis=1)
 
 
 def _who(trace: Trace, rows: list[int], by: str) -> tuple[list[int], str]:
@@ -121,23 +138,29 @@ def races(trace: Trace) -> list[tuple[str, int, int, int]]:
     with no wait between them, collide just as well.
     """
     found: dict[tuple[str, int], tuple[int, int]] = {}
-    buffer, index, rounds = trace.buffer, trace.index, _rounds(trace)
+    buffer, spans, rounds = trace.buffer, _spans(trace), _rounds(trace)
     for finding in trace.raw_findings[trace.raw_findings["fault"] == RACE]:
-        event, other = finding["event"], finding["other"]
-        seen: dict[tuple, list[int]] = {}
-        for row in np.flatnonzero(np.isin(trace.events["where"], [event["where"], other["where"]])):
-            here = trace.events[row]
-            for before in seen.get((here["launch"], buffer[row], index[row]), []):
-                past = trace.events[before]
-                ordered = past["block"] == here["block"] and rounds[before] != rounds[row]
-                shared = here["space"] != 0 and past["block"] != here["block"]  # each block has its own
-                same = (past["block"], past["thread"]) == (here["block"], here["thread"])
-                harmless = past["op"] == here["op"] != 1  # two reads, two atomics
-                places = {past["where"], here["where"]} == {event["where"], other["where"]}
-                if places and not (ordered or shared or same or harmless):
-                    found.setdefault((str(buffer[row]), int(index[row])), (int(before), int(row)))
-            seen.setdefault((here["launch"], buffer[row], index[row]), []).append(row)
+        places = {int(finding["event"]["where"]), int(finding["other"]["where"])}
+        seen: dict[tuple[str, int], list[int]] = {}
+        for row in np.flatnonzero(np.isin(trace.events["where"], list(places))).tolist():
+            for cell in range(*spans[row].tolist()):
+                key = (str(buffer[row]), cell)
+                for before in seen.get(key, []):
+                    both = {int(trace.events["where"][before]), int(trace.events["where"][row])} == places
+                    if key not in found and both and _collide(trace, rounds, before, row):
+                        found[key] = (before, row)
+                seen.setdefault(key, []).append(row)
     return [(name, cell, *rows) for (name, cell), rows in sorted(found.items(), key=lambda item: item[1])]
+
+
+def _collide(trace: Trace, rounds: np.ndarray, before: int, row: int) -> bool:
+    """Whether two accesses to one cell are a race: by two threads, with no wait between them, one of them writing."""
+    past, here = trace.events[before], trace.events[row]
+    if past["launch"] != here["launch"] or (past["op"] == here["op"] and OPS[here["op"]] != "write"):
+        return False
+    if past["block"] != here["block"]:
+        return here["space"] == BUFFER  # shared memory is each block's own
+    return past["thread"] != here["thread"] and rounds[before] == rounds[row]
 
 
 def _rounds(trace: Trace) -> np.ndarray:
@@ -191,9 +214,10 @@ def draw_timeline(
         x = [numbers.index(trace.thread[row]) for row in of_op]
         face = {"read": PAPER, "write": WHO[1], "atomic": WHO[4]}[op]
         axes.scatter(x, [height[row] for row in of_op], marker=mark, s=34, facecolor=face, edgecolor=INK, linewidth=1)
-    buffer, index, op = trace.buffer, trace.index, trace.op
+    buffer, spans, op = trace.buffer, _spans(trace), trace.op
     for row in shown:
-        text = f"{LETTERS[op[row]]} {buffer[row]}[{index[row]}]"
+        cells = "-".join(str(cell) for cell in np.unique(spans[row] - (0, 1)))
+        text = f"{LETTERS[op[row]]} {buffer[row]}[{cells}]"
         axes.text(numbers.index(trace.thread[row]) + 0.11, height[row], text, fontsize=6.5, va="center", color=INK)
     _draw_waits(axes, _rounds(trace)[shown], len(numbers))
     _draw_races(axes, trace, numbers, height)
@@ -269,7 +293,7 @@ def draw_lanes(
         axes.text(x, 0.92, str(lane), fontsize=6.5, ha="center", va="center", color=INK)
     axes.set(xlim=(-0.02 * width, 1.02 * max(width, 4)), ylim=(-0.18, 1.0), xticks=[], yticks=[])
     _plain(axes)
-    wanted = len(_bytes(offset, events["bytes"]))
+    wanted = len({byte for at, size in zip(offset, events["bytes"], strict=True) for byte in range(at, at + size)})
     axes.set_title(
         f"{op} of {buffer} at line {trace.line[rows[0]]}: {len(rows)} lanes want {wanted} different bytes, "
         f"{len(touched)} sector{'s' * (len(touched) > 1)} = {SECTOR * len(touched)} bytes move",
@@ -293,13 +317,14 @@ def sectors(trace: Trace, buffer: str, *, op: str = "read", line: int | None = N
     return total
 
 
-def count_accesses(trace: Trace) -> dict[str, dict[str, int]]:
-    """How often each buffer was read, written and updated atomically, by all threads together."""
-    counts: dict[str, dict[str, int]] = {}
-    kinds, numbers = np.unique(np.stack([trace.buffer, trace.op]), axis=1, return_counts=True)
-    for (name, op), number in zip(kinds.T.tolist(), numbers.tolist(), strict=True):
-        counts.setdefault(name, dict.fromkeys(OPS.tolist(), 0))[op] = number
-    return counts
+def count_accesses(trace: Trace, in_bytes: bool = False) -> dict[str, dict[str, int]]:
+    """How often each buffer was read, written and updated atomically, by all threads together; or how many bytes."""
+    buffer, op = trace.buffer, trace.op
+    amount = trace.events["bytes"] if in_bytes else np.ones(len(trace), dtype=np.int64)
+    return {
+        str(name): {str(kind): int(amount[(buffer == name) & (op == kind)].sum()) for kind in OPS}
+        for name in np.unique(buffer)
+    }
 
 
 def _instructions(
@@ -333,10 +358,6 @@ def _start(trace: Trace, buffer: str) -> int:
     if len(addresses) == 0:
         raise ValueError(f"nobody touched {buffer}; the trace has seen {', '.join(np.unique(trace.buffer))}")
     return int(addresses.min())
-
-
-def _bytes(offset: np.ndarray, size: np.ndarray) -> set[int]:
-    return {byte for at, wide in zip(offset.tolist(), size.tolist(), strict=True) for byte in range(at, at + wide)}
 
 
 def _touched(offset: np.ndarray, size: np.ndarray) -> list[int]:

@@ -139,3 +139,23 @@ def test_counts():
         "x": {"read": 12, "write": 0, "atomic": 0},
         "y": {"read": 0, "write": 0, "atomic": 12},
     }
+    assert threads.count_accesses(trace, in_bytes=True)["x"]["read"] == 48
+
+
+def test_a_shared_array_used_in_two_widths():
+    """Written 16 bytes at a time, read 4: its cells are the floats, for the picture and for the races."""
+    program = Program("""
+    __global__ void stage(const float4* x, float* y) {
+      __shared__ float4 tile[2];
+      if (threadIdx.x < 2) tile[threadIdx.x] = x[threadIdx.x];
+      y[threadIdx.x] = tile[threadIdx.x / 4].w;
+    }""")
+    trace = program.trace("stage", 1, 8, torch.arange(8.0), torch.zeros(8))
+    assert texts(threads.draw_cells(trace, "tile", (2, 4))) == [
+        *("W", "0") * 3,
+        *("RW", "0-3"),
+        *("W", "1") * 3,
+        *("RW", "5 of"),
+    ]
+    assert sorted(cell for _, cell, *_ in threads.races(trace)) == [3, 7]
+    assert "W tile[4-7]" in texts(threads.draw_timeline(trace))
