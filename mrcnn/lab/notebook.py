@@ -88,7 +88,10 @@ def timed(ways: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, flo
 
 
 def _against(ratio: float, first: str) -> str:
-    return f"   {1 / ratio:.3g} times as fast as {first}" if ratio < 1 else f"   {ratio:.3g} times as slow as {first}"
+    times, word = (1 / ratio, "fast") if ratio < 1 else (ratio, "slow")
+    return (
+        f"   {times:,.0f} times as {word} as {first}" if times >= 100 else f"   {times:.3g} times as {word} as {first}"
+    )
 
 
 def _wait() -> None:
