@@ -1,0 +1,406 @@
+"""The exercises of lesson 07: RoIPool, RoIAlign and its gradient, in Python and as kernels."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mrcnn import ops
+from mrcnn.ops import reference
+
+from ..check import Exercise, NotWritten, Wrong, close, first_difference, same_shape
+from ..kernels import device
+
+THREADS = 64  # per block, where the exercise does not say otherwise
+
+
+def compare(got, want: Tensor, mistakes) -> None:
+    """Raise Wrong unless got is `want`; mistakes: (sentence, what one would get with it), the likeliest first."""
+    same_shape(got, want)
+    if close(got, want):
+        return
+    for sentence, result in mistakes:
+        if close(got, result):
+            raise Wrong(sentence)
+    if got.isnan().any() and not want.isnan().any():
+        raise Wrong(
+            f"{int(got.isnan().sum())} of {got.numel()} values are not a number: either nobody wrote them, or what was "
+            "read lies outside the map"
+        )
+    raise Wrong(first_difference(got, want))
+
+
+# ---- one sample ------------------------------------------------------------------------------------------------------
+
+MAP = torch.tensor([[0.0, 3, 1, 8, 2], [7, 4, 9, 5, 6], [2, 6, 3, 1, 9], [8, 1, 7, 4, 5]])
+INSIDE = torch.tensor([[0.25, 1.75], [1.5, 2.0], [2.875, 0.375], [1.625, 3.25]])  # y, x
+EDGE = torch.tensor([[3.0, 4.0], [-0.5, 2.25], [3.75, 1.5], [1.5, -0.75], [0.25, 4.5]])
+OUTSIDE = torch.tensor([[-1.25, 2.0], [1.0, -3.0], [4.5, 1.0], [2.0, 5.25]])
+
+
+def _sample(feature_map: Tensor, points: Tensor) -> Tensor:
+    """The samples of a map (H, W) at `points` (P, 2) of y, x, by the library: each is a RoI of no size."""
+    y, x = (points + 0.5).T
+    rois = torch.stack([torch.zeros_like(x), x, y, x, y], dim=1)  # (P, 5)
+    return ops.roi_align(feature_map[None, None], rois, 1, sampling_ratio=1, aligned=True).flatten()
+
+
+def _bilinear(feature_map: Tensor, y: float, x: float) -> Tensor:
+    return _sample(feature_map, torch.tensor([[y, x]]).to(feature_map))[0]
+
+
+def _judge_samples(sample) -> None:
+    """`sample(feature_map, points)` -> (P,): inside the map first, then at its edges, then beyond."""
+    for points in (INSIDE, EDGE, OUTSIDE):
+        want = _sample(MAP, points)
+        rows, columns = points.T
+        top, left = rows.floor(), columns.floor()
+        turned = torch.stack([2 * top + 1 - rows, 2 * left + 1 - columns], dim=1)
+        padded = torch.nn.functional.pad(MAP, (2, 2, 2, 2))
+        compare(
+            sample(MAP, points),
+            want,
+            [
+                ("x and y are exchanged: the row comes first, feature_map[y, x]", _sample(MAP, points.flip(1))),
+                (
+                    "this is one cell's value: the nearest or the top left one. A sample lies between four cells",
+                    _sample(MAP, points.round()),
+                ),
+                (
+                    "this is one cell's value: the nearest or the top left one. A sample lies between four cells",
+                    _sample(MAP, points.floor()),
+                ),
+                (
+                    "the weights are turned around: the nearer a cell, the MORE it counts. A sample 0.25 below row 0 "
+                    "reads 0.75 of row 0",
+                    _sample(MAP, turned),
+                ),
+                (
+                    "right inside the map, wrong at its edge: less than one cell outside, a sample reads the border "
+                    "cell. Clamp y and x first",
+                    _sample(padded, points + 2),
+                ),
+                (
+                    "right on the map, wrong far from it: a sample more than one cell outside counts as 0, and is not "
+                    "moved to the border",
+                    _sample(MAP, torch.stack([rows.clamp(0, 3), columns.clamp(0, 4)], dim=1)),
+                ),
+            ],
+        )
+
+
+def _judge_bilinear(answer) -> None:
+    def sample(feature_map, points):
+        try:
+            return torch.stack([torch.as_tensor(answer(feature_map, y, x)).float() for y, x in points.tolist()])
+        except IndexError as problem:
+            raise Wrong(
+                "it reads a row or column that the map does not have: in the last row the cell below is that row itself"
+            ) from problem
+
+    if answer(MAP, 1.5, 1.5) is None:
+        raise NotWritten
+    _judge_samples(sample)
+
+
+bilinear = Exercise(judge=_judge_bilinear, library=_bilinear)
+
+
+# ---- a whole RoI -----------------------------------------------------------------------------------------------------
+
+ROIS = torch.tensor([[0.0, 5, 2, 38, 30], [1, 12, 8, 44, 28], [0, -3, 14, 30, 35]])
+SCALE, BINS, SAMPLES = 0.25, 3, 2
+HALF_PIXEL = "right shape, wrong values: did you leave out the half pixel? A coordinate in cells is x * scale - 0.5"
+
+
+def _features(images: int = 2, channels: int = 5, height: int = 9, width: int = 12) -> Tensor:
+    return torch.randn(images, channels, height, width, generator=torch.Generator().manual_seed(7))
+
+
+def mistaken(pool, rois: Tensor, bins: int, samples: int, scale: float):
+    """Likely mistakes, each with what `pool(rois, scale, aligned)` gives with it."""
+    boxes = rois[:, 1:]
+    size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)  # (K, 4): width, height, width, height
+
+    def moved(by):
+        return torch.cat([rois[:, :1], boxes + by], dim=1)
+
+    yield HALF_PIXEL, pool(rois, scale, False)
+    yield (
+        "x and y are exchanged: a box is x1, y1, x2, y2, and rows go with y",
+        pool(rois[:, [0, 2, 1, 4, 3]], scale, True),
+    )
+    corners = "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5"
+    yield corners, pool(moved(-size / (2 * bins * samples)), scale, True)
+    if scale != 1:
+        yield (
+            "the half pixel is one of the map: take it off after multiplying by scale",
+            pool(moved(0.5 / scale - 0.5), scale, True),
+        )
+        yield "box and map are not in the same units: multiply the coordinates by scale", pool(rois, 1.0, True)
+    if rois[:, 0].any():
+        first_image = torch.cat([torch.zeros_like(rois[:, :1]), boxes], dim=1)
+        yield "every RoI is read from image 0: its own image's number is roi[0]", pool(first_image, scale, True)
+
+
+def _judge_pool_one(answer) -> None:
+    feature_map, box = _features()[0, 0], torch.tensor([1.5, 0.75, 8.25, 6.0])
+
+    def pool(rois, scale, aligned):
+        return ops.roi_align(feature_map[None, None], rois, BINS, scale, SAMPLES, aligned)[0, 0]
+
+    rois = torch.cat([torch.zeros(1), box])[None]
+    want = pool(rois, 1.0, True)
+    compare(
+        answer(feature_map, box, BINS, SAMPLES),
+        want,
+        [
+            ("each bin is the sum of its samples: divide by how many there are", want * SAMPLES**2),
+            ("rows and columns of the result are exchanged", want.T),
+            *mistaken(pool, rois, BINS, SAMPLES, 1.0),
+        ],
+    )
+
+
+def _pool_one(feature_map: Tensor, box: Tensor, bins: int, samples: int) -> Tensor:
+    roi = torch.cat([torch.zeros(1), box])[None].to(feature_map)
+    return ops.roi_align(feature_map[None, None], roi, bins, sampling_ratio=samples, aligned=True)[0, 0]
+
+
+pool_one = Exercise(judge=_judge_pool_one, library=_pool_one)
+
+
+def _judge_roi_align(answer) -> None:
+    features = _features()
+
+    def pool(rois, scale, aligned):
+        return ops.roi_align(features, rois, BINS, scale, SAMPLES, aligned)
+
+    want = pool(ROIS, SCALE, True)
+    here = device()
+    got = answer(features.to(here), ROIS.to(here), BINS, SAMPLES, SCALE).cpu()
+    flat = want.flatten(2).transpose(1, 2).reshape(want.shape)
+    compare(
+        got,
+        want,
+        [
+            ("each output is the sum of its samples: divide by how many there are", want * SAMPLES**2),
+            ("rows and columns of the bins are exchanged", want.transpose(2, 3)),
+            ("right numbers in the wrong places: channels and bins are exchanged in the number of the output", flat),
+            *mistaken(pool, ROIS, BINS, SAMPLES, SCALE),
+            (
+                "every channel holds channel 0: the map of channel c begins c maps further on",
+                want[:, :1].expand_as(want),
+            ),
+        ],
+    )
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+
+GUARD = 64  # values before and after a tensor that no kernel may read or write
+
+
+def _guarded(values: Tensor) -> tuple[Tensor, Tensor]:
+    """A copy with NaN before and after it: all of it, and the middle."""
+    whole = torch.full((values.numel() + 2 * GUARD,), math.nan, device=values.device)
+    middle = whole[GUARD:-GUARD].view(values.shape)
+    middle.copy_(values)
+    return whole, middle
+
+
+def _output(*shape: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    return _guarded(torch.full(shape, math.nan, device=like.device))
+
+
+def _written(whole: Tensor, out: Tensor) -> Tensor:
+    """What the kernel wrote, if it did, and nowhere else."""
+    beyond = (~whole[-GUARD:].isnan()).sum() + (~whole[:GUARD].isnan()).sum()
+    if beyond:
+        raise Wrong(
+            f"{int(beyond)} threads too many write, past the end of the output: the guard `if (i >= n) return;`"
+        )
+    if out.isnan().all():
+        raise NotWritten
+    return out.clone()
+
+
+def blocks(items: int) -> int:
+    return -(-items // THREADS)
+
+
+def _launch_to_cells(kernel):
+    def to_cells(pixels: Tensor, scale: float) -> Tensor:
+        whole, cells = _output(len(pixels), like=pixels)
+        kernel[blocks(len(pixels)), THREADS](pixels, cells, scale, len(pixels))
+        return _written(whole, cells)
+
+    return to_cells
+
+
+def _judge_to_cells(answer) -> None:
+    pixels = torch.arange(150, device=device()) * 1.5
+    want = pixels * 0.25 - 0.5
+    got = answer(pixels, 0.25)
+    written = ~got.isnan()
+    if written[:THREADS].all() and not written[THREADS:].any():
+        raise Wrong(
+            "only the first block's cells are written: the threads of every block are numbered from 0. Add "
+            "blockIdx.x * blockDim.x"
+        )
+    if written[-1] == 0 and written[:-1].all():
+        raise Wrong("the last cell is not written: the guard leaves one thread too many out")
+    compare(
+        got,
+        want,
+        [
+            ("did you leave out the half pixel? It is pixels[i] * scale - 0.5f", pixels * 0.25),
+            ("the half pixel is one of the map: multiply by scale first, then take off 0.5f", (pixels - 0.5) * 0.25),
+        ],
+    )
+
+
+to_cells = Exercise(judge=_judge_to_cells, library=lambda pixels, scale: pixels * scale - 0.5, wrap=_launch_to_cells)
+
+
+def _launch_sample_points(kernel):
+    def sample_points(feature_map: Tensor, points: Tensor) -> Tensor:
+        _, guarded = _guarded(feature_map)
+        whole, out = _output(len(points), like=feature_map)
+        kernel[blocks(len(points)), THREADS](guarded, points.contiguous(), out, len(points), *feature_map.shape)
+        return _written(whole, out)
+
+    return sample_points
+
+
+def _judge_sample_points(answer) -> None:
+    here = device()
+    _judge_samples(lambda feature_map, points: answer(feature_map.to(here), points.to(here)).cpu())
+
+
+sample_points = Exercise(judge=_judge_sample_points, library=_sample, wrap=_launch_sample_points)
+
+
+def _launch_roi_align_first(kernel):
+    def roi_align_first(features: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
+        channels, height, width = features.shape[1:]
+        _, guarded = _guarded(features)
+        whole, out = _output(len(rois), channels, bins, bins, like=features)
+        arguments = (out.numel(), channels, height, width, bins, samples, scale)
+        kernel[blocks(out.numel()), THREADS](guarded, rois, out, *arguments)
+        return _written(whole, out)
+
+    return roi_align_first
+
+
+def _roi_align(features: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
+    return ops.roi_align(features, rois, bins, scale, samples, aligned=True)
+
+
+roi_align_first = Exercise(judge=_judge_roi_align, library=_roi_align, wrap=_launch_roi_align_first)
+
+
+def _launch_roi_align_better(kernel):
+    """One block per RoI, a thread per channel; the kernel's map is (N, H, W, C) and its output (K, bins, bins, C)."""
+
+    def roi_align_better(features: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
+        channels, height, width = features.shape[1:]
+        _, guarded = _guarded(features.permute(0, 2, 3, 1))
+        whole, out = _output(len(rois), bins, bins, channels, like=features)
+        kernel[len(rois), channels](guarded, rois, out, height, width, bins, samples, scale)
+        return _written(whole, out).permute(0, 3, 1, 2)
+
+    return roi_align_better
+
+
+roi_align_better = Exercise(judge=_judge_roi_align, library=_roi_align, wrap=_launch_roi_align_better)
+
+
+# ---- RoIPool: the same with everything rounded -----------------------------------------------------------------------
+
+
+def _roi_pool(feature_map: Tensor, box: Tensor, bins: int, *, round=lambda v: math.floor(v + 0.5), last=1) -> Tensor:
+    """RoIPool (Girshick 2015): the box and each bin are rounded to whole cells; a bin is the largest of its cells."""
+    x1, y1, x2, y2 = (round(v) for v in box.tolist())
+    out = feature_map.new_zeros(bins, bins)
+    for p in range(bins):
+        top, bottom = _whole_cells(p, y1, y2 + last, bins)
+        for q in range(bins):
+            left, right = _whole_cells(q, x1, x2 + last, bins)
+            cells = feature_map[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+            out[p, q] = cells.max() if cells.numel() else 0
+    return out
+
+
+def _whole_cells(bin: int, start: int, end: int, bins: int) -> tuple[int, int]:
+    length = max(end - start, 1)
+    return start + bin * length // bins, start - (-(bin + 1) * length // bins)
+
+
+def _judge_roi_pool(answer) -> None:
+    feature_map, box = _features()[0, 0], torch.tensor([1.75, 0.6, 8.25, 6.7])
+    want = _roi_pool(feature_map, box, BINS)
+    x1, y1, x2, y2 = box.round().int().tolist()
+    cut = feature_map[y1 : y2 + 1, x1 : x2 + 1]
+    compare(
+        answer(feature_map, box, BINS),
+        want,
+        [
+            ("rows and columns of the result are exchanged", want.T),
+            (
+                "each bin is the mean of its cells; RoIPool takes the largest",
+                torch.nn.functional.adaptive_avg_pool2d(cut[None], BINS)[0],
+            ),
+            (
+                "the last row and column are left out: cells are counted from round(x1) to round(x2), both included",
+                _roi_pool(feature_map, box, BINS, last=0),
+            ),
+            (
+                "the box is cut off to whole cells (int or floor), not rounded to the nearest",
+                _roi_pool(feature_map, box, BINS, round=math.floor),
+            ),
+        ],
+    )
+
+
+roi_pool_one = Exercise(judge=_judge_roi_pool, library=_roi_pool)
+
+
+# ---- rows and columns apart ------------------------------------------------------------------------------------------
+
+
+def _axis_weights(start: float, length: float, bins: int, samples: int, cells: int) -> Tensor:
+    """How much of each cell is in each bin of a RoI along one axis, (bins, cells)."""
+    where = (torch.tensor(start), torch.tensor(length))
+    inside, low, high, low_weight, high_weight = reference._samples(*where, bins, cells, torch.tensor(samples))
+    weights = torch.zeros(bins, cells)
+    weights.scatter_add_(1, low, low_weight * inside / samples)
+    return weights.scatter_add_(1, high, high_weight * inside / samples)
+
+
+def _judge_axis_weights(answer) -> None:
+    for start, length in ((1.25, 5.5), (-2.5, 6.0), (5.0, 4.5)):
+        want = _axis_weights(start, length, BINS, SAMPLES, 8)
+        at = start + (torch.arange(BINS * SAMPLES) + 0.5) * length / (BINS * SAMPLES)
+        tent = (1 - (at[:, None] - torch.arange(8)).abs()).clamp(min=0)
+        clamped = (1 - (at.clamp(0, 7)[:, None] - torch.arange(8)).abs()).clamp(min=0)
+        compare(
+            answer(start, length, BINS, SAMPLES, 8),
+            want,
+            [
+                ("each bin is the mean of its samples' weights: divide by how many there are", want * SAMPLES),
+                ("it has no edge: move a sample to the map first, with at.clamp(0, cells - 1)", _bin_means(tent)),
+                ("samples more than a cell outside the map count as 0, not as the border cell", _bin_means(clamped)),
+                (
+                    "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5",
+                    _axis_weights(start - length / (2 * BINS * SAMPLES), length, BINS, SAMPLES, 8),
+                ),
+            ],
+        )
+
+
+def _bin_means(weights: Tensor) -> Tensor:
+    return weights.view(BINS, SAMPLES, -1).mean(1)
+
+
+axis_weights = Exercise(judge=_judge_axis_weights, library=_axis_weights)
