@@ -8,14 +8,17 @@ describe, whatever their resolution; coordinates are pixels of the batch.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from mrcnn.lab import drawings
@@ -27,10 +30,20 @@ GREY = "#767676"
 DOTS_PER_INCH = 90  # a page is 11 inches wide at most: as wide as a notebook's column
 
 
-def page(width: float, height: float) -> Figure:
-    """A figure of this many inches, for a notebook."""
-    figure = drawings.new_figure(width, height)
-    figure.set_dpi(DOTS_PER_INCH)
+class Page(Figure):
+    """A figure that a notebook shows as a PNG of few colours: a third of the size, and no difference to be seen."""
+
+    def _repr_png_(self) -> bytes:
+        pixels, file = io.BytesIO(), io.BytesIO()
+        self.savefig(pixels, format="png", dpi=DOTS_PER_INCH)
+        Image.open(pixels).convert("RGB").quantize(160, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+        return file.getvalue()
+
+
+def page(width: float, height: float) -> Page:
+    """A page of this many inches."""
+    figure = Page(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor=PAPER)
+    FigureCanvasAgg(figure)
     return figure
 
 
