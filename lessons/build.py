@@ -16,7 +16,7 @@ edit the source. What its cells mean:
 - `exercise="name"` marks the cell that the learner fills in, `solution="name"` the folded answer to it: the code of its
   first fence takes the cell's place when the tests run a lesson solved. Such a fence begins with %%cuda too.
 - `tags=["cover"]` marks the cell whose picture the index shows.
-- The title is the first heading, and what the index says of the lesson is the paragraph under it.
+- The title is the first heading, and what the index says of the lesson is the first sentence under it.
 
 A notebook is the same from build to build where its results are: cells are named by what is in them, and no times or
 versions are kept.
@@ -93,10 +93,10 @@ def cover(made: NotebookNode) -> bytes | None:
 
 
 def title_and_line(source: Path) -> tuple[str, str]:
-    """A lesson's heading, and the paragraph under it on one line."""
+    """A lesson's heading, without its number, and the first sentence under it."""
     text = next(cell.source for cell in jupytext.read(source).cells if cell.cell_type == "markdown")
-    title, line = re.match(r"#\s+(.+)\n\s*\n((?:.+\n?)+)", text).groups()
-    return title, re.sub(r"^\*\*\w+[.:]?\*\*[.:]?\s*", "", " ".join(line.split()))
+    title, below = re.match(r"#\s+(?:\d+\W+)?(.+)\n\s*\n((?:.+\n?)+)", text).groups()
+    return title, re.match(r"(?:\*\*\w+[.:]?\*\*[.:]?\s*)?(.+?\.)(?:\s|$)", " ".join(below.split()))[1]
 
 
 def index(folder: Path = LESSONS) -> str:
@@ -104,9 +104,10 @@ def index(folder: Path = LESSONS) -> str:
     rows = ["| | |", "|---|---|"]
     for source in sorted(folder.glob("[0-9][0-9]_*.py")):
         title, line = title_and_line(source)
-        file, picture = f"{source.stem}.ipynb", folder / "pictures" / f"{source.name[:2]}.png"
+        number, file = source.name[:2], f"{source.stem}.ipynb"
+        picture = folder / "pictures" / f"{number}.png"
         link = f'<a href="{file}"><img src="pictures/{picture.name}" width="240" alt=""></a>'
-        rows.append(f"| {link if picture.exists() else ''} | **[{title}]({file})**<br>{line} |")
+        rows.append(f"| {link if picture.exists() else ''} | **[{number} · {title}]({file})**<br>{line} |")
     return INDEX + "\n".join(rows) + "\n"
 
 
