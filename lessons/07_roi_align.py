@@ -7,18 +7,19 @@
 # %% [markdown]
 # # 07 · RoIPool and RoIAlign
 #
-# **Goal.** Boxes have every size; the layers after them want one size. You will build the op that makes one of the other,
-# RoIAlign, five times: in Python, in PyTorch, in C++, as a first CUDA kernel and as a better one. Then you will build its
-# gradient, with a fault in it that hides well.
+# **Goal.** Boxes have every size; the layers after them want one size. Build the op that makes one of the other, from a
+# Python loop to a CUDA kernel; then its gradient, with a fault that hides well.
 #
-# **About 90 minutes.** Running everything takes less than one. No GPU is needed: without one, the kernels run on the CPU,
-# thread by thread, and can be watched at it.
+# **About 90 minutes.** Running everything takes less than one. No GPU is needed: without one, the kernels run on the
+# CPU, thread by thread, and can be watched at it.
 #
 # **Know first:** PyTorch tensors, and what a feature map is (lesson 02). You need not know any CUDA.
 #
 # **The files:** `mrcnn/ops/pooling.py`, `mrcnn/ops/reference.py`, and the folder `csrc/roi_align/`.
 
 # %%
+import math
+
 import matplotlib.pyplot as plt
 import torch
 
@@ -28,6 +29,7 @@ from mrcnn.lab import check, roi_pictures, threads
 from mrcnn.lab.exercises import pooling, pooling_gradient
 from mrcnn.ops import reference
 
+# %matplotlib inline
 # %load_ext mrcnn.lab
 HERE = lab.device()  # where the tensors of our kernels live
 print("kernels run on:", "the GPU" if HERE == "cuda" else "the CPU, thread by thread")
@@ -36,11 +38,12 @@ print("kernels run on:", "the GPU" if HERE == "cuda" else "the CPU, thread by th
 # ## A picture
 #
 # A **RoI** (region of interest) is a box in which something may be. The network has made a **feature map** of the whole
-# picture, with fewer cells than there were pixels: here one cell for each 8 × 8 pixels, so the map's **stride** is 8. For each RoI
-# we want a small grid of features, always of the same size, say 7 × 7. Each cell of that grid is called a **bin**.
+# picture, with fewer cells than there were pixels: here one cell for each 8 × 8 pixels, so the map's **stride** is 8.
+# For each RoI we want a small grid of features, always of the same size, say 7 × 7. Each cell of that grid is called a
+# **bin**.
 #
-# Real feature maps have 256 channels that mean little to the eye. So for the pictures we use one channel that we understand: the
-# brightness of the picture.
+# Real feature maps have 256 channels that mean little to the eye. So for the pictures we use one channel that we
+# understand: the brightness of the picture.
 
 # %% tags=["cover"]
 STRIDE = 8
@@ -52,13 +55,13 @@ pooled = ops.roi_align(brightness, roi, 7, 1 / STRIDE, sampling_ratio=2, aligned
 roi_pictures.opening(image, brightness[0, 0], box, pooled[0, 0], STRIDE, samples=2)
 
 # %% [markdown]
-# The bins' borders fall anywhere between the cells. **RoIAlign** lets them: it puts a few **samples** (the dots) into each bin, reads the map
-# at each dot, between the cells, and takes the mean. Nothing is rounded.
+# The bins' borders fall anywhere between the cells. **RoIAlign** lets them: it puts a few **samples** (the dots) into
+# each bin, reads the map at each dot, between the cells, and takes the mean. Nothing is rounded.
 #
 # ## Predict
 #
-# Here is a map of 5 × 5 cells that hold 0 to 24. A box goes from (0.5, 0.5) to (2, 2), in units of cells. We want one number
-# for it: the map's value at the dot in its middle, at (1.25, 1.25).
+# Here is a map of 5 × 5 cells that hold 0 to 24. A box goes from (0.5, 0.5) to (2, 2), in units of cells. We want one
+# number for it: the map's value at the dot in its middle, at (1.25, 1.25).
 
 # %%
 numbers = torch.arange(25.0).view(5, 5)
@@ -66,8 +69,8 @@ small_box = torch.tensor([0.5, 0.5, 2, 2])
 roi_pictures.two_readings(numbers, small_box)
 
 # %% [markdown]
-# One cell to the right adds 1, one cell down adds 5. What is the value at the dot: **4.5 or 7.5**? Write your guess before you
-# run the next cell.
+# One cell to the right adds 1, one cell down adds 5. What is the value at the dot: **4.5 or 7.5**? Write your guess
+# before you run the next cell.
 
 # %%
 my_guess = None  # 4.5 or 7.5
@@ -82,20 +85,22 @@ print("your guess:", my_guess)
 # %% [markdown]
 # Both numbers come out, and both have been used in earnest.
 #
-# In the drawing, cell 0 covers the square from 0 to 1, so its **middle** is at 0.5, and its value belongs there. The dot at 1.25 is
-# three quarters of the way from the middle of cell 0 (at 0.5) to the middle of cell 1 (at 1.5). So its value is
-# 0.75 · 1 + 0.75 · 5 = **4.5**. Tensors are numbered otherwise: for `numbers[y, x]`, the middle of cell 0 is at 0, not at 0.5. So to go from the
-# drawing's coordinates to the tensor's we must take off half a cell: 1.25 − 0.5 = 0.75.
+# In the drawing, cell 0 covers the square from 0 to 1, so its **middle** is at 0.5, and its value belongs there. The
+# dot at 1.25 is three quarters of the way from the middle of cell 0 (at 0.5) to the middle of cell 1 (at 1.5). So its
+# value is 0.75 · 1 + 0.75 · 5 = **4.5**. Tensors are numbered otherwise: for `numbers[y, x]`, the middle of cell 0 is
+# at 0, not at 0.5. So to go from the drawing's coordinates to the tensor's we must take off half a cell: 1.25 − 0.5 =
+# 0.75.
 #
-# Whoever forgets that reads at 1.25 · 1 + 1.25 · 5 = **7.5**: half a cell too far right and too far down. The first RoIAlign did forget it, and models
-# that were trained with it expect it to this day. Hence the switch: `aligned=True` takes the half cell off. People call it *the half
-# pixel*, since a cell is a pixel of the map.
+# Whoever forgets that reads at 1.25 · 1 + 1.25 · 5 = **7.5**: half a cell too far right and too far down. The first
+# RoIAlign did forget it, and models that were trained with it expect it to this day. Hence the switch: `aligned=True`
+# takes the half cell off. People call it *the half pixel*, since a cell is a pixel of the map.
 
 # %% [markdown]
 # ## Build it: one sample
 #
-# From here on, `y` and `x` are the tensor's coordinates: whole numbers are the middles of cells. A sample at `y = 3.2` lies between rows 3 and 4, nearer to
-# 3: it reads 0.8 of row 3 and 0.2 of row 4. Columns likewise, so four cells are read. This is **bilinear** sampling.
+# From here on, `y` and `x` are the tensor's coordinates: whole numbers are the middles of cells. A sample at `y = 3.2`
+# lies between rows 3 and 4, nearer to 3: it reads 0.8 of row 3 and 0.2 of row 4. Columns likewise, so four cells are
+# read. This is **bilinear** sampling.
 #
 # Write `bilinear`, in about 8 lines:
 #
@@ -103,6 +108,7 @@ print("your guess:", my_guess)
 # 2. otherwise move `y` into 0 … height − 1, and `x` into 0 … width − 1;
 # 3. the rows are `top = int(y)` and the one below it, but never below the last row; the columns likewise;
 # 4. sum the four cells, each by its weight.
+
 
 # %% exercise="bilinear"
 def bilinear(feature_map, y, x):
@@ -135,10 +141,12 @@ print("at the dot:", float(bilinear(numbers, 0.75, 0.75)))
 # %% [markdown]
 # ## Build it: one RoI, one channel
 #
-# Now a whole RoI. Cut the box into `bins` × `bins` bins, put `samples` × `samples` samples into each, evenly, and take the mean of each bin.
+# Now a whole RoI. Cut the box into `bins` × `bins` bins, put `samples` × `samples` samples into each, evenly, and take
+# the mean of each bin.
 #
-# Along one axis the samples of all bins are evenly spaced. The box has `bins * samples` of them, so one takes a length of
-# `step = (x2 - x1) / (bins * samples)`, and sample `j` lies in the middle of its part: at `x1 + (j + 0.5) * step`. Bin `q` has the samples from `q * samples` on.
+# Along one axis the samples of all bins are evenly spaced. The box has `bins * samples` of them, so one takes a length
+# of `step = (x2 - x1) / (bins * samples)`, and sample `j` lies in the middle of its part: at `x1 + (j + 0.5) * step`.
+# Bin `q` has the samples from `q * samples` on.
 #
 # ```
 #         x1                                      x2        bins = 2, samples = 3
@@ -148,6 +156,7 @@ print("at the dot:", float(bilinear(numbers, 0.75, 0.75)))
 # ```
 #
 # Do not forget the half pixel: `box` is in the drawing's coordinates, `bilinear` wants the tensor's.
+
 
 # %% exercise="pool_one"
 def pool_one(feature_map, box, bins, samples):
@@ -179,19 +188,17 @@ pool_one = check(pooling.pool_one, pool_one)
 # %% [markdown]
 # ## RoIPool, and what rounding costs
 #
-# Before RoIAlign there was **RoIPool** (2015). It needs no samples between cells, since it rounds twice: first the box to whole
-# cells, then each bin to whole cells. Of each bin it takes the largest cell.
+# Before RoIAlign there was **RoIPool** (2015). It needs no samples between cells, since it rounds twice: first the box
+# to whole cells, then each bin to whole cells. Of each bin it takes the largest cell.
 
 # %%
 roi_pictures.rounding(brightness[0, 0], box / STRIDE, bins=7)
 
 # %% [markdown]
-# Write it, in about 10 lines. Round the corners to the nearest whole number, `math.floor(v + 0.5)`. The last row and column belong to the box, so
-# there are `y2 - y1 + 1` rows, at least 1. Bin `p` has the rows from `floor(p * rows / bins)` to before `ceil((p + 1) * rows / bins)`, counted from `y1`. Cells
-# outside the map do not count, and a bin without cells is 0.
-
-# %%
-import math
+# Write it, in about 10 lines. Round the corners to the nearest whole number, `math.floor(v + 0.5)`. The last row and
+# column belong to the box, so there are `y2 - y1 + 1` rows, at least 1. Bin `p` has the rows from `floor(p * rows /
+# bins)` to before `ceil((p + 1) * rows / bins)`, counted from `y1`. Cells outside the map do not count, and a bin
+# without cells is 0.
 
 
 # %% exercise="roi_pool_one"
@@ -224,8 +231,9 @@ def roi_pool_one(feature_map, box, bins):
 roi_pool_one = check(pooling.roi_pool_one, roi_pool_one)
 
 # %% [markdown]
-# Now the experiment. We push a box to the right, a tenth of a cell at a time, over a map that holds in each cell its own column number plus 0.5: the place of the cell's middle.
-# So a pooled number says *where the op believes that it reads*. The truth is the middle of the bin.
+# Now the experiment. We push a box to the right, a tenth of a cell at a time, over a map that holds in each cell its
+# own column number plus 0.5: the place of the cell's middle. So a pooled number says *where the op believes that it
+# reads*. The truth is the middle of the bin.
 #
 # **Predict:** what will the two curves look like?
 
@@ -249,12 +257,13 @@ wrong = max(abs(value - 5.3 - shift) for value, shift in zip(curves["RoIPool"], 
 print(f"RoIPool is up to {wrong:.2f} cells off: on a map of stride 16 that is {16 * wrong:.0f} pixels")
 
 # %% [markdown]
-# RoIAlign follows the box exactly. RoIPool stands still, and then jumps by a whole cell. It also reads too far to the right all the time, since it takes
-# the largest cell, here the last one.
+# RoIAlign follows the box exactly. RoIPool stands still, and then jumps by a whole cell. It also reads too far to the
+# right all the time, since it takes the largest cell, here the last one.
 #
-# To say *that* there is a person, an error of some pixels does no harm, and RoIPool was made for that. A **mask** is an answer for each pixel. Let us
-# see. We take the person's true mask, shrink it to the map's size, pool it in three ways to 28 × 28, stretch the result back over the box, and draw its
-# outline. **IoU** (intersection over union) of the result with the truth is 1 for a perfect mask.
+# To say *that* there is a person, an error of some pixels does no harm, and RoIPool was made for that. A **mask** is an
+# answer for each pixel. Let us see. We take the person's true mask, shrink it to the map's size, pool it in three ways
+# to 28 × 28, stretch the result back over the box, and draw its outline. **IoU** (intersection over union) of the
+# result with the truth is 1 for a perfect mask.
 
 # %%
 mask = torch.nn.functional.avg_pool2d(target["masks"][3].float()[None, None], STRIDE)  # (1, 1, 32, 32)
@@ -273,14 +282,16 @@ for name, pool in {
 roi_pictures.outlines(image, box, results)
 
 # %% [markdown]
-# The half pixel of the map is 4 pixels of the picture. With `aligned=False` everything is read 4 pixels too far right and down, so what is drawn back lies 4
-# pixels too far *left and up*. A network that is trained with it learns to make up for that, but only on average.
+# The half pixel of the map is 4 pixels of the picture. With `aligned=False` everything is read 4 pixels too far right
+# and down, so what is drawn back lies 4 pixels too far *left and up*. A network that is trained with it learns to make
+# up for that, but only on average.
 
 # %% [markdown]
 # ## The ladder, rung 2: PyTorch
 #
-# The Python loop takes one RoI and one channel. In PyTorch we take all channels and all samples of a RoI at once. This is the library's
-# reference; read `_samples` first and compare it with your `bilinear`. (It also knows the other settings: `sampling_ratio=-1` chooses about one sample per cell.)
+# The Python loop takes one RoI and one channel. In PyTorch we take all channels and all samples of a RoI at once. This
+# is the library's reference; read `_samples` first and compare it with your `bilinear`. (It also knows the other
+# settings: `sampling_ratio=-1` chooses about one sample per cell.)
 
 # %%
 lab.show(reference._samples)
@@ -300,23 +311,25 @@ print("loop and PyTorch differ by at most", float((one - want[1, 4]).abs().max()
 # %% [markdown]
 # ## Rung 3: C++
 #
-# A tensor's memory is one long row of numbers; a C++ function or a CUDA kernel gets only the address of the first. With shape (N, C, H, W), the number at
-# `[n, c, y, x]` is number `((n * C + c) * H + y) * W + x` of that row. So the map of image `n`, channel `c` begins at `(n * C + c) * H * W`, and in it cell
-# (y, x) is number `y * W + x`.
+# A tensor's memory is one long row of numbers; a C++ function or a CUDA kernel gets only the address of the first. With
+# shape (N, C, H, W), the number at `[n, c, y, x]` is number `((n * C + c) * H + y) * W + x` of that row. So the map of
+# image `n`, channel `c` begins at `(n * C + c) * H * W`, and in it cell (y, x) is number `y * W + x`.
 #
-# One sample in C++ looks like your `bilinear`. We split it in two: *which cells, with which weights* is in a small file, so that all our kernels can use it:
+# One sample in C++ looks like your `bilinear`. We split it in two: *which cells, with which weights* is in a small
+# file, so that all our kernels can use it:
 
 # %%
 lab.show("roi_align/four_cells.cuh", start="struct FourCells")
 
 # %% [markdown]
-# (`__device__` says that a kernel may call it. In plain C++ it means nothing.) And this is your `pool_one` in C++, with two more loops around it:
+# (`__device__` says that a kernel may call it. In plain C++ it means nothing.) And this is your `pool_one` in C++, with
+# two more loops around it:
 
 # %% language="cpp"
 # #include "roi_align/four_cells.cuh"
 #
-# void roi_align_loops(const float* features, const float* rois, float* out, int count, int channels, int height, int width,
-#                      int bins, int samples, float scale) {
+# void roi_align_loops(const float* features, const float* rois, float* out, int count, int channels, int height,
+#                      int width, int bins, int samples, float scale) {
 #   for (int k = 0; k < count; k++)
 #     for (int c = 0; c < channels; c++)
 #       for (int p = 0; p < bins; p++)
@@ -344,12 +357,13 @@ print("C++ and PyTorch differ by at most", float((out - want).abs().max()))
 # %% [markdown]
 # ## CUDA from nothing
 #
-# A GPU runs one function, the **kernel**, in thousands of threads at once. A **thread** is one run of that function. All
-# threads get the same arguments; they differ only in their numbers, and from its number a thread works out which part of
-# the work is its own.
+# A GPU runs one function, the **kernel**, in thousands of threads at once. A **thread** is one run of that function.
+# All threads get the same arguments; they differ only in their numbers, and from its number a thread works out which
+# part of the work is its own.
 #
-# Threads come in **blocks** of the same size (at most 1,024 threads), and the blocks together are the **grid**. You choose both when you start the kernel:
-# `kernel[grid, block](...)`, the number of blocks and the number of threads in each.
+# Threads come in **blocks** of the same size (at most 1,024 threads), and the blocks together are the **grid**. You
+# choose both when you start the kernel: `kernel[grid, block](...)`, the number of blocks and the number of threads in
+# each.
 #
 # | in the kernel | what it is |
 # |---|---|
@@ -375,16 +389,17 @@ print("threadIdx.x", thread.tolist())
 # %% [markdown]
 # Three blocks of four threads: the line with `int i` numbers them 0 to 11. Nearly every kernel begins with it.
 #
-# **Predict:** you have 10 numbers to work on, and blocks of 4 threads. How many blocks do you start, and how many threads
-# have nothing to do?
+# **Predict:** you have 10 numbers to work on, and blocks of 4 threads. How many blocks do you start, and how many
+# threads have nothing to do?
 
 # %%
 my_blocks, my_idle_threads = None, None
 
 # %%
 n, per_block = 10, 4
-blocks = -(-n // per_block)  # divided, and rounded up
-print(blocks, "blocks;", blocks * per_block - n, "threads have nothing to do; you said", my_blocks, "and", my_idle_threads)
+blocks = math.ceil(n / per_block)
+idle = blocks * per_block - n
+print(blocks, "blocks;", idle, "threads have nothing to do; you said", my_blocks, "and", my_idle_threads)
 
 # %% [markdown]
 # The threads with nothing to do run all the same, and would write past the end of the tensor, over somebody else's
@@ -392,8 +407,8 @@ print(blocks, "blocks;", blocks * per_block - n, "threads have nothing to do; yo
 #
 # ### Your first kernel
 #
-# Give each thread one coordinate: multiply it by `scale` (from pixels to cells), take off the half pixel. Number, guard, and one line of
-# work.
+# Give each thread one coordinate: multiply it by `scale` (from pixels to cells), take off the half pixel. Number,
+# guard, and one line of work.
 
 # %% exercise="to_cells" language="cuda"
 # __global__ void to_cells(const float* pixels, float* cells, float scale, int n) {
@@ -419,8 +434,9 @@ to_cells_on_tensors = check(pooling.to_cells, to_cells)
 print(to_cells_on_tensors(torch.tensor([0.0, 4, 10, 16], device=HERE), 0.25).tolist())
 
 # %% [markdown]
-# A kernel can also be **traced**: it then runs on the CPU, and every read and write of every thread is written down. Here is what the trace of `who_am_i` saw. Each cell of
-# `thread` shows who wrote (W) it: the threads 0 to 3 of each block.
+# A kernel can also be **traced**: it then runs on the CPU, and every read and write of every thread is written down.
+# Here is what the trace of `who_am_i` saw. Each cell of `thread` shows who wrote (W) it: the threads 0 to 3 of each
+# block.
 
 # %%
 threads.draw_cells(who_am_i.trace[3, 4](block, thread), "thread", (3, 4))
@@ -428,9 +444,10 @@ threads.draw_cells(who_am_i.trace[3, 4](block, thread), "thread", (3, 4))
 # %% [markdown]
 # ### Samples, one per thread
 #
-# Next, `bilinear` in a kernel: thread `i` takes point `i`, that is `y = points[2 * i]` and `x = points[2 * i + 1]`, and writes `out[i]`. It is the solution from above with C++'s words:
-# `min` and `max` are there, `int top = y;` cuts the fraction off, and cell (y, x) is `map[y * width + x]`. Mind that `min` and `max` want two numbers of one type: `0.0f` is a
-# float, `height - 1.0f` too. (Do not use `four_cells` here: it is the answer.)
+# Next, `bilinear` in a kernel: thread `i` takes point `i`, that is `y = points[2 * i]` and `x = points[2 * i + 1]`, and
+# writes `out[i]`. It is the solution from above with C++'s words: `min` and `max` are there, `int top = y;` cuts the
+# fraction off, and cell (y, x) is `map[y * width + x]`. Mind that `min` and `max` want two numbers of one type: `0.0f`
+# is a float, `height - 1.0f` too. (Do not use `four_cells` here: it is the answer.)
 
 # %% exercise="sample_points" language="cuda"
 # __global__ void sample_points(const float* map, const float* points, float* out, int n, int height, int width) {
@@ -466,10 +483,11 @@ sample_on_tensors = check(pooling.sample_points, sample_points)
 # %% [markdown]
 # ## Rung 4: the first RoIAlign kernel
 #
-# The C++ has four loops that do not depend on one another: over `k`, `c`, `p`, `q`. That is the sort of work for a GPU: we drop the four loops, and start one thread
-# for each output. The inner loops, over a bin's samples, stay.
+# The C++ has four loops that do not depend on one another: over `k`, `c`, `p`, `q`. That is the sort of work for a GPU:
+# we drop the four loops, and start one thread for each output. The inner loops, over a bin's samples, stay.
 #
-# A thread knows only its number `n`. The output at `[k, c, p, q]` is number `((k * channels + c) * bins + p) * bins + q`; we need the way back:
+# A thread knows only its number `n`. The output at `[k, c, p, q]` is number `((k * channels + c) * bins + p) * bins +
+# q`; we need the way back:
 #
 # - `q = n % bins` (the remainder: what is left after whole rows),
 # - `p = n / bins % bins` (whole numbers divide without a fraction in C++),
@@ -483,8 +501,8 @@ my_answer = None  # (c, p, q)
 print("c, p, q =", (100 // 49 % 32, 100 // 7 % 7, 100 % 7), "- you said", my_answer)
 
 # %% [markdown]
-# Now write it: number, guard, the way back, and then the body of the C++ loops, about 15 lines in all. `count` is the number of
-# outputs.
+# Now write it: number, guard, the way back, and then the body of the C++ loops, about 15 lines in all. `count` is the
+# number of outputs.
 
 # %% exercise="roi_align_first" language="cuda"
 # #include "roi_align/four_cells.cuh"
@@ -533,36 +551,41 @@ print("kernel and PyTorch differ by at most", float((got - want).abs().max()))
 # %% [markdown]
 # ## What makes a kernel fast: neighbours read neighbours
 #
-# The GPU runs a block's threads in groups of 32, the **warps**. The 32 threads of a warp, its **lanes**, go in step: all of them do the same instruction
-# at the same time. When that is a read, the 32 addresses go to memory together. Memory answers in pieces of 32 bytes, **sectors**: eight floats. If the 32 lanes
-# ask for 32 floats that lie side by side, that is 128 bytes, 4 sectors: the fewest there can be. If each lane's float lies in another sector, 32 sectors must be moved, and seven eighths
-# of what was moved is thrown away.
+# The GPU runs a block's threads in groups of 32, the **warps**. The 32 threads of a warp, its **lanes**, go in step:
+# all of them do the same instruction at the same time. When that is a read, the 32 addresses go to memory together.
+# Memory answers in pieces of 32 bytes, **sectors**: eight floats. If the 32 lanes ask for 32 floats that lie side by
+# side, that is 128 bytes, 4 sectors: the fewest there can be. If each lane's float lies in another sector, 32 sectors
+# must be moved, and seven eighths of what was moved is thrown away.
 #
-# RoIAlign does little arithmetic on what it reads. So **sectors per read** is the measure for us: it tells how well a kernel uses the memory, and it can be
-# counted without a GPU, from the trace.
+# RoIAlign does little arithmetic on what it reads. So **sectors per read** is the measure for us: it tells how well a
+# kernel uses the memory, and it can be counted without a GPU, from the trace.
 #
-# In the first kernel, neighbouring threads have neighbouring `n`, so neighbouring `q`. **Predict:** how many sectors does one read of a warp need? At best 4, at worst 32.
+# In the first kernel, neighbouring threads have neighbouring `n`, so neighbouring `q`. **Predict:** how many sectors
+# does one read of a warp need? At best 4, at worst 32.
 
 # %%
 my_sectors = None
 
 
 # %% [markdown]
-# For the picture we need a kernel that is surely right, yours or not. So here is a smaller one that does only what matters: it reads the first cell of the
-# first sample of each output, in the order of the first kernel. Lines lead from each lane to the address it asks for.
+# For the picture we need a kernel that is surely right, yours or not. So here is a smaller one that does only what
+# matters: it reads the first cell of the first sample of each output, in the order of the first kernel. Lines lead from
+# each lane to the address it asks for.
 
 # %% language="cuda"
 # #include "roi_align/four_cells.cuh"
 #
-# __global__ void first_reads(const float* features, const float* roi, float* out, int height, int width, int bins, float scale) {
+# __global__ void first_reads(const float* features, const float* roi, float* out, int height, int width, int bins,
+#                             float scale) {
 #   int n = blockIdx.x * blockDim.x + threadIdx.x, q = n % bins, p = n / bins % bins, c = n / (bins * bins);
-#   float y = roi[2] * scale + p * (roi[4] - roi[2]) * scale / bins, x = roi[1] * scale + q * (roi[3] - roi[1]) * scale / bins;
+#   float y = (roi[2] + p * (roi[4] - roi[2]) / bins) * scale, x = (roi[1] + q * (roi[3] - roi[1]) / bins) * scale;
 #   out[n] = features[c * height * width + four_cells(y, x, height, width).cell[0]];
 # }
 #
-# __global__ void side_by_side(const float* features, const float* roi, float* out, int height, int width, int bins, float scale) {
+# __global__ void side_by_side(const float* features, const float* roi, float* out, int height, int width, int bins,
+#                              float scale) {
 #   int c = threadIdx.x, channels = blockDim.x, q = blockIdx.x % bins, p = blockIdx.x / bins;
-#   float y = roi[2] * scale + p * (roi[4] - roi[2]) * scale / bins, x = roi[1] * scale + q * (roi[3] - roi[1]) * scale / bins;
+#   float y = (roi[2] + p * (roi[4] - roi[2]) / bins) * scale, x = (roi[1] + q * (roi[3] - roi[1]) / bins) * scale;
 #   out[blockIdx.x * channels + c] = features[four_cells(y, x, height, width).cell[0] * channels + c];
 # }
 
@@ -575,9 +598,10 @@ scattered = first_reads.trace[len(reads) // 32, 32](image_0, *arguments)
 threads.draw_lanes(scattered, "features")
 
 # %% [markdown]
-# The other way: let neighbouring threads take neighbouring **channels**. For the reads to be neighbours too, the channels of a cell must lie side by side in
-# memory, `(N, H, W, C)` instead of `(N, C, H, W)`. PyTorch calls this `channels_last`, and convolutions like it as well. Cell (y, x) of channel `c` is then number
-# `(y * W + x) * C + c` of the image, and all lanes of a warp read the same cell, each its own channel. `side_by_side` above does it so:
+# The other way: let neighbouring threads take neighbouring **channels**. For the reads to be neighbours too, the
+# channels of a cell must lie side by side in memory, `(N, H, W, C)` instead of `(N, C, H, W)`. PyTorch calls this
+# `channels_last`, and convolutions like it as well. Cell (y, x) of channel `c` is then number `(y * W + x) * C + c` of
+# the image, and all lanes of a warp read the same cell, each its own channel. `side_by_side` above does it so:
 
 # %%
 together = side_by_side.trace[BINS * BINS, C](last, *arguments)
@@ -593,9 +617,10 @@ print("you said", my_sectors)
 # %% [markdown]
 # ## Rung 5: a better kernel
 #
-# One block takes one RoI, `k = blockIdx.x`. Its threads are the channels, `c = threadIdx.x`, and there are `channels = blockDim.x` of them, so no guard is needed. Each thread
-# loops over the bins; the body is as before. The map is channels last, and so is the output: `[k, p, q, c]` is number
-# `((k * bins + p) * bins + q) * channels + c`. The stub has done everything down to the loop over bins.
+# One block takes one RoI, `k = blockIdx.x`. Its threads are the channels, `c = threadIdx.x`, and there are `channels =
+# blockDim.x` of them, so no guard is needed. Each thread loops over the bins; the body is as before. The map is
+# channels last, and so is the output: `[k, p, q, c]` is number `((k * bins + p) * bins + q) * channels + c`. The stub
+# has done everything down to the loop over bins.
 
 # %% exercise="roi_align_better" language="cuda"
 # #include "roi_align/four_cells.cuh"
@@ -648,9 +673,10 @@ got = align_better(features.to(HERE), rois.to(HERE), BINS, SAMPLES, SCALE).cpu()
 print("better kernel and PyTorch differ by at most", float((got - want).abs().max()))
 
 # %% [markdown]
-# One more waste is left. All threads of a block work out the *same* cells and weights, `four_cells`, each for itself. The library's kernel does it once per RoI: the
-# block's threads share the work, keep the result in memory that the whole block can see (`__shared__`), wait for each other (`__syncthreads()`), and then only read and add. It
-# also reads four channels at a time, 16 bytes per lane. Find the two waits, and say why each is needed:
+# One more waste is left. All threads of a block work out the *same* cells and weights, `four_cells`, each for itself.
+# The library's kernel does it once per RoI: the block's threads share the work, keep the result in memory that the
+# whole block can see (`__shared__`), wait for each other (`__syncthreads()`), and then only read and add. It also reads
+# four channels at a time, 16 bytes per lane. Find the two waits, and say why each is needed:
 
 # %%
 lab.show("roi_align/roi_align.cu", start="    fill_table(y_table, roi.y);", end="// ---- backward, scattering")
@@ -658,15 +684,16 @@ lab.show("roi_align/roi_align.cu", start="    fill_table(y_table, roi.y);", end=
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The first: nobody may read the table before all of it is filled. The second: nobody may fill it for the next RoI while somebody still reads it for this one.
+# The first: nobody may read the table before all of it is filled. The second: nobody may fill it for the next RoI while
+# somebody still reads it for this one.
 #
 # </details>
 
 # %% [markdown]
 # ## Break it: which check would notice?
 #
-# Suppose that somebody drops the half pixel from the op (that is `aligned=False`). Here are five checks that one might have. **Predict:** which of them
-# notice?
+# Suppose that somebody drops the half pixel from the op (that is `aligned=False`). Here are six checks that one might
+# have. **Predict:** which of them notice?
 
 # %%
 my_suspects = []  # some of the names below
@@ -697,21 +724,26 @@ def checks_of(aligned):
 
 
 whole, broken = checks_of(True), checks_of(False)
+says = {True: "passes", False: "FAILS"}
+print(f"{'with and without the half pixel':<56}with     without")
 for name in whole:
-    print(f"{name:<56}{'passes' if whole[name] else 'fails':<8} without the half pixel: {'passes' if broken[name] else 'FAILS'}")
+    print(f"{name:<56}{says[whole[name]]:<9}{says[broken[name]]}")
 print("you said:", my_suspects)
 
 # %% [markdown]
-# Four of six are content. Even `gradcheck` is: it holds the gradient against the values, and a gradient of the wrong function can be perfectly right. What finds it is an input whose
-# answer one *knows*, or another implementation that does not share the mistake. So every op of this library is held against torchvision, and against a reference.
+# Four of six are content. Even `gradcheck` is: it holds the gradient against the values, and a gradient of the wrong
+# function can be perfectly right. What finds it is an input whose answer one *knows*, or another implementation that
+# does not share the mistake. So every op of this library is held against torchvision, and against a reference.
 
 # %% [markdown]
 # ## The gradient: many add to one
 #
-# To train what lies before RoIAlign, we need the gradient for the features. An output is a weighted sum of cells, so backwards each cell receives, from each output that read it,
-# that output's gradient times the same weight. Reading turns into adding.
+# To train what lies before RoIAlign, we need the gradient for the features. An output is a weighted sum of cells, so
+# backwards each cell receives, from each output that read it, that output's gradient times the same weight. Reading
+# turns into adding.
 #
-# How many outputs add to one cell? That is the cell's **fan-in**. Three RoIs that overlap, 4 × 4 bins each, on a map of 12 × 12 cells:
+# How many outputs add to one cell? That is the cell's **fan-in**. Three RoIs that overlap, 4 × 4 bins each, on a map of
+# 12 × 12 cells:
 
 # %%
 crowd = torch.tensor([[0.0, 0.5, 1, 7, 8], [0, 3, 2.5, 9.5, 10], [0, 4, 5, 11.5, 11.5]])  # in cells: scale is 1
@@ -729,14 +761,16 @@ roi_pictures.fan_in(reached.int(), crowd[:, 1:], 4)
 # %% [markdown]
 # ### A kernel with a fault
 #
-# The same threads as in the first kernel, one per output: each takes its output's gradient and adds a share of it to each of its cells. It looks right. Something in it is
-# wrong all the same.
+# The same threads as in the first kernel, one per output: each takes its output's gradient and adds a share of it to
+# each of its cells. `map[cell] += value` is one line in C++, but three steps: **read** the cell, **add**, **write** it
+# back. Here they are written apart. (Leave the line with `in_step` for later: at first, `in_step` is 0.) It looks
+# right. Something in it is wrong all the same.
 
 # %% language="cuda"
 # #include "roi_align/four_cells.cuh"
 #
-# __global__ void scatter_wrong(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
-#                               int channels, int height, int width, int bins, int samples, float scale) {
+# __global__ void scatter_wrong(const float* grad, const float* rois, float* grad_features, int count, int channels,
+#                               int height, int width, int bins, int samples, float scale, int in_step) {
 #   int n = blockIdx.x * blockDim.x + threadIdx.x;
 #   if (n >= count) return;
 #   int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;
@@ -744,72 +778,53 @@ roi_pictures.fan_in(reached.int(), crowd[:, 1:], 4)
 #   float* map = grad_features + ((int)roi[0] * channels + c) * height * width;
 #   float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
 #   float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);
+#   float share = grad[n] / (samples * samples);
 #   for (int i = p * samples; i < (p + 1) * samples; i++)
 #     for (int j = q * samples; j < (q + 1) * samples; j++) {
 #       FourCells four = four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x, height, width);
-#       for (int t = 0; t < 4; t++) map[four.cell[t]] += grad[n] / (samples * samples) * four.weight[t];
+#       for (int t = 0; t < 4; t++) {
+#         float before = map[four.cell[t]];
+#         if (in_step) __syncwarp();
+#         map[four.cell[t]] = before + share * four.weight[t];
+#       }
 #     }
 # }
 
 # %% [markdown]
-# A sum that cannot lie: the weights of a sample add up to 1, so each output hands out exactly its own gradient, and the sum over all cells must equal the
-# sum over all outputs. With 48 outputs of gradient 1 that is 48.
+# A sum that cannot lie: the weights of a sample add up to 1, so each output hands out exactly its own gradient, and the
+# sum over all cells must equal the sum over all outputs. With 48 outputs of gradient 1 that is 48.
 
 # %%
 ones = torch.ones(3, 1, 4, 4, device=HERE)
-sizes = (ones.numel(), 3, *SHAPE[1:], 4, SAMPLES, 1.0)
+sizes = (ones.numel(), *SHAPE[1:], 4, SAMPLES, 1.0)
 total = torch.zeros(SHAPE, device=HERE)
-trace = scatter_wrong.trace[1, 64](ones, crowd.to(HERE), total, *sizes)
+trace = scatter_wrong.trace[1, 64](ones, crowd.to(HERE), total, *sizes, 0)
 print(f"the sum is {float(total.sum()):.3f}")
 print("the trace says:", trace.findings[0])
 
 # %% [markdown]
-# The sum is right, and the trace complains! Who is to be believed? Draw what it saw: each cell of the gradient with the threads that used it, and a cross where two of them
-# collide.
+# The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
+# happen between two threads at the line that the trace names? Here is what it saw: each cell of the gradient with the
+# threads that used it, and a mark where two of them collide.
 
 # %%
 threads.draw_cells(trace, "grad_features", SHAPE[2:])
 
 # %% [markdown]
-# `map[cell] += value` is one line, but three steps: **read** the cell, **add**, **write** it back. When two threads read before either has written, both add to the
-# same old number, and the one that writes last wipes out the other's sum. This is a **race**: the result depends on who comes first.
+# When two threads read a cell before either has written it, both add to the same old number, and the one that writes
+# last wipes out the other's sum. This is a **race**: the result depends on who comes first.
 #
-# On the CPU we run the threads one after the other, and nobody comes between the three steps. So the sum was right by luck. On a GPU, the 32 lanes of a warp take each
-# step *together*. We can have that here: `__syncwarp()` makes the lanes wait for each other, and we put it between the read and the write.
-
-# %% language="cuda"
-# #include "roi_align/four_cells.cuh"
-#
-# __device__ void add_in_step(float* cell, float value) {
-#   float before = *cell;    // all lanes read,
-#   __syncwarp();            // and only when all have read
-#   *cell = before + value;  // do they write
-# }
-#
-# __global__ void scatter_in_step(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
-#                                 int channels, int height, int width, int bins, int samples, float scale) {
-#   int n = blockIdx.x * blockDim.x + threadIdx.x;
-#   if (n >= count) return;
-#   int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;
-#   const float* roi = rois + 5 * k;
-#   float* map = grad_features + ((int)roi[0] * channels + c) * height * width;
-#   float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
-#   float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);
-#   for (int i = p * samples; i < (p + 1) * samples; i++)
-#     for (int j = q * samples; j < (q + 1) * samples; j++) {
-#       FourCells four = four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x, height, width);
-#       for (int t = 0; t < 4; t++) add_in_step(map + four.cell[t], grad[n] / (samples * samples) * four.weight[t]);
-#     }
-# }
-
-# %% [markdown]
-# And we shuffle the order in which threads get their turn. A kernel without a race gives the same sum in any order.
+# The trace ran the threads one after the other, and nobody came between the three steps. So the sum was right by luck.
+# On a GPU, the 32 threads of a warp take each step *together*. We can have that here: `__syncwarp()` makes the threads
+# of a warp wait for each other, and the line with `in_step` puts it between the read and the write. Also,
+# `lab.schedule("shuffled")` gives the threads their turns in another order each time. A kernel without a race gives the
+# same sum in any order.
 
 # %%
 for seed in range(4):
     total = torch.zeros(SHAPE, device=HERE)
     with lab.schedule("shuffled", seed=seed):
-        scatter_in_step[1, 64](ones, crowd.to(HERE), total, *sizes)
+        scatter_wrong[1, 64](ones, crowd.to(HERE), total, *sizes, 1)
     print(f"threads in order number {seed}: the sum is {float(total.sum()):.3f}, and should be 48")
 
 # %% [markdown]
@@ -817,13 +832,14 @@ for seed in range(4):
 #
 # ### Mend it
 #
-# `atomicAdd(address, value)` does the three steps as one: nobody can come between (*atomic* means that it cannot be divided). Write the inner line; the stub has the rest.
+# `atomicAdd(address, value)` does the three steps as one: nobody can come between (*atomic* means that it cannot be
+# divided). Write the inner loop; the stub has the rest.
 
 # %% exercise="scatter" language="cuda"
 # #include "roi_align/four_cells.cuh"
 #
-# __global__ void scatter(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
-#                         int channels, int height, int width, int bins, int samples, float scale) {
+# __global__ void scatter(const float* grad, const float* rois, float* grad_features, int count, int channels,
+#                         int height, int width, int bins, int samples, float scale) {
 #   int n = blockIdx.x * blockDim.x + threadIdx.x;
 #   if (n >= count) return;
 #   int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;
@@ -831,10 +847,11 @@ for seed in range(4):
 #   float* map = grad_features + ((int)roi[0] * channels + c) * height * width;
 #   float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
 #   float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);
+#   float share = grad[n] / (samples * samples);
 #   for (int i = p * samples; i < (p + 1) * samples; i++)
 #     for (int j = q * samples; j < (q + 1) * samples; j++) {
 #       FourCells four = four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x, height, width);
-#       // your code: 1 or 2 lines
+#       // your code: 1 line
 #     }
 # }
 
@@ -845,8 +862,8 @@ for seed in range(4):
 # %%cuda
 # #include "roi_align/four_cells.cuh"
 #
-# __global__ void scatter(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
-#                         int channels, int height, int width, int bins, int samples, float scale) {
+# __global__ void scatter(const float* grad, const float* rois, float* grad_features, int count, int channels,
+#                         int height, int width, int bins, int samples, float scale) {
 #   int n = blockIdx.x * blockDim.x + threadIdx.x;
 #   if (n >= count) return;
 #   int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;
@@ -854,10 +871,10 @@ for seed in range(4):
 #   float* map = grad_features + ((int)roi[0] * channels + c) * height * width;
 #   float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
 #   float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);
+#   float share = grad[n] / (samples * samples);
 #   for (int i = p * samples; i < (p + 1) * samples; i++)
 #     for (int j = q * samples; j < (q + 1) * samples; j++) {
 #       FourCells four = four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x, height, width);
-#       float share = grad[n] / (samples * samples);
 #       for (int t = 0; t < 4; t++) atomicAdd(map + four.cell[t], share * four.weight[t]);
 #     }
 # }
@@ -871,10 +888,12 @@ scatter_on_tensors = check(pooling_gradient.scatter, scatter)
 # %% [markdown]
 # ### The same numbers, another order, other bits
 #
-# No sum is lost now. Yet one thing still depends on the order. A float has 24 binary digits; each addition is rounded to them. So `(a + b) + c` and `a + (b + c)` may differ in
-# the last digit. Atomics promise that every addend arrives, not in which order.
+# No sum is lost now. Yet one thing still depends on the order. A float has 24 binary digits; each addition is rounded
+# to them. So `(a + b) + c` and `a + (b + c)` may differ in the last digit. Atomics promise that every addend arrives,
+# not in which order.
 #
-# 64 RoIs on the same small map; the library's own kernel with atomics; ten orders of the threads. **Predict:** how many of the 144 cells will not be the same, to the last bit, in all ten?
+# 64 RoIs on the same small map; the library's own kernel with atomics; ten orders of the threads. **Predict:** how many
+# of the 144 cells will not be the same, to the last bit, in all ten?
 
 # %%
 my_cells = None
@@ -882,7 +901,8 @@ my_cells = None
 # %%
 generator = torch.Generator().manual_seed(1)
 corners = 6 * torch.rand(64, 2, generator=generator)
-many = torch.cat([torch.zeros(64, 1), corners, corners + 2 + 4 * torch.rand(64, 2, generator=generator)], dim=1)  # (64, 5)
+sides = 2 + 4 * torch.rand(64, 2, generator=generator)
+many = torch.cat([torch.zeros(64, 1), corners, corners + sides], dim=1)  # (64, 5)
 many_grads = torch.randn(64, 1, 4, 4, generator=generator)
 
 
@@ -899,18 +919,19 @@ def gradients_in_ten_orders():
 
 atomic = gradients_in_ten_orders()
 differ = (atomic != atomic[0]).any(0)  # (12, 12)
-print(f"{int(differ.sum())} of {differ.numel()} cells differ; the largest difference is {float((atomic - atomic[0]).abs().max()):.1e}")
-print("you said", my_cells)
+print(f"{int(differ.sum())} of {differ.numel()} cells differ; you said", my_cells)
+print(f"the largest difference is {float((atomic - atomic[0]).abs().max()):.1e}")
 
 # %% [markdown]
-# The differences are tiny, but training is a long chain, and two runs from the same seed drift apart. Whoever hunts for a fault wants the same
-# bits every time.
+# The differences are tiny, but training is a long chain, and two runs from the same seed drift apart. Whoever hunts for
+# a fault wants the same bits every time.
 #
 # ### The other way round: gather
 #
-# The way out is to turn the question around. Not *each output adds to its cells*, but *each cell fetches from its outputs*: one thread per **cell**, which goes through the RoIs in a fixed order and
-# sums what they owe it. Nobody else writes there, so there is no race and no atomic, and the order of the sum is always the same. The price is to find out which RoIs touch a
-# cell. The library does this when you ask PyTorch for determinism:
+# The way out is to turn the question around. Not *each output adds to its cells*, but *each cell fetches from its
+# outputs*: one thread per **cell**, which goes through the RoIs in a fixed order and sums what they owe it. Nobody else
+# writes there, so there is no race and no atomic, and the order of the sum is always the same. The price is to find out
+# which RoIs touch a cell. The library does this when you ask PyTorch for determinism:
 
 # %%
 lab.show("roi_align/roi_align.cu", start="// ---- backward, gathering", end="touches . x")
@@ -932,25 +953,29 @@ print(f"from the atomic sums it is at most {float((gathered - atomic).abs().max(
 K, C, H, W = 100, 64, 64, 64
 outputs = K * C * BINS * BINS
 reads = outputs * SAMPLES**2 * 4
-print(f"{outputs:,} outputs, {reads:,} reads of a cell, {2 * reads:,} operations (a multiplication and an addition each)")
+print(f"{outputs:,} outputs; {reads:,} reads of a cell, each multiplied and added: {2 * reads:,} operations")
 least = 4 * (C * H * W + outputs)
 print(f"memory: the map is {4 * C * H * W:,} bytes, the output {4 * outputs:,}: at least {least:,} bytes must move")
 print(f"{2 * reads / least:.1f} operations for each of these bytes")
-print(f"a GPU with 1 TB/s and 20 TFLOP/s needs {1e6 * least / 1e12:.1f} µs for the bytes, {1e6 * 2 * reads / 20e12:.1f} µs for the sums")
+print(f"if each read moved a sector of its own: {32 * reads:,} bytes, {32 * reads / least:.0f} times the least")
 
 # %% [markdown]
-# Such a GPU can do 20 operations in the time in which it moves one byte. RoIAlign asks for fewer: **memory is what it waits for**. If every read of a cell had to go to memory, and moved a whole sector for
-# one float, it would be hundreds of times as much as that least. That is why we counted sectors.
+# Take a GPU that moves 1 TB a second and does 20 billion operations in a thousandth of a second, 20 TFLOP/s: 20
+# operations in the time of one byte. RoIAlign asks for fewer, so **memory is what it waits for**, even if all goes
+# well; and the last line says how badly it can go. That is why we counted sectors.
 #
-# Now measure. The Python loop does one RoI and one channel, a 6,400th of the work, so multiply its time by 6,400 before you compare.
+# Now measure: first the Python loop, for one RoI and one channel of the 100 × 64; then all of it by the other rungs.
 
 # %%
 features = torch.randn(1, C, H, W)
 corners = torch.rand(K, 2) * 150
 rois = torch.cat([torch.zeros(K, 1), corners, corners + 20 + 80 * torch.rand(K, 2)], dim=1)
 out = torch.empty(K, C, BINS, BINS)
+loop = {"Python loop, one RoI, one channel": lambda: pool_one(features[0, 0], rois[0, 1:] * SCALE, BINS, SAMPLES)}
+for milliseconds in lab.timed(loop, repeats=3).values():
+    print(f"for all of it that would be {milliseconds * K * C / 1000:.0f} s\n")
+
 ways = {
-    "Python, one RoI, one channel": lambda: pool_one(features[0, 0], rois[0, 1:] * SCALE, BINS, SAMPLES),
     "PyTorch (the reference)": lambda: reference.roi_align(features, rois, (BINS, BINS), SCALE, SAMPLES, True),
     "C++ loops (this lesson's)": lambda: roi_align_loops(features, rois, out, K, C, H, W, BINS, SAMPLES, SCALE),
     "the library's op": lambda: ops.roi_align(features, rois, BINS, SCALE, SAMPLES, True),
@@ -963,31 +988,33 @@ else:
     ways["torchvision"] = lambda: torchvision.ops.roi_align(features, rois, BINS, SCALE, SAMPLES, True)
 if HERE == "cuda":
     on_gpu = features.cuda(), rois.cuda(), BINS, SAMPLES, SCALE
-    ways["your first kernel, GPU"] = lambda: align_first(*on_gpu)
-    ways["your better kernel, GPU"] = lambda: align_better(*on_gpu)
-times = lab.timed(ways, repeats=3)
-print(f"the Python loop for all of it would take about {times['Python, one RoI, one channel'] * K * C / 1000:.0f} s")
+    ways["the first kernel, on the GPU"] = lambda: align_first(*on_gpu)
+    ways["the better kernel, on the GPU"] = lambda: align_better(*on_gpu)
+times = lab.timed(ways)
 
 # %% [markdown]
-# Kernels that run on the CPU thread by thread are not in the table: their time would say nothing about a GPU. The library's op on the CPU wins over the
-# plain loops by the same thought as the better kernel: what does not depend on the channel (cells, weights) is worked out once for all channels.
+# Kernels that run on the CPU thread by thread are not in the table: their time would say nothing about a GPU. The
+# library's op on the CPU wins over the plain loops by the same thought as the better kernel: what does not depend on
+# the channel (cells, weights) is worked out once for all channels.
 
 # %% [markdown]
 # ## Exercises
 #
 # ### 1. Gather
 #
-# Write the deterministic gradient. One thread per cell of `(N, C, H, W)`; the stub finds its `x`, `y`, `c` and `image`. Go through all RoIs of this image and all their
-# samples: sample (i, j) belongs to bin (i / samples, j / samples). How much of the cell does it read? Along one axis, a sample at `at` reads `1 - |at - cell|` of a cell that is less than one away, else 0. That is
-# `max(0.0f, 1 - fabsf(at - cell))`, a function in the shape of a tent. The stub has it as `weight`, with the rules of the border.
+# Write the deterministic gradient. One thread per cell of `(N, C, H, W)`; the stub finds its `x`, `y`, `c` and `image`.
+# Go through all RoIs of this image and all their samples: sample (i, j) belongs to bin (i / samples, j / samples). How
+# much of the cell does it read? Along one axis, a sample at `at` reads `1 - |at - cell|` of a cell that is less than
+# one away, else 0. That is `max(0.0f, 1 - fabsf(at - cell))`, a function in the shape of a tent. The stub has it as
+# `weight`, with the rules of the border.
 
 # %% exercise="gather" language="cuda"
 # __device__ float weight(float at, int cell, int cells) {  // how much of `cell` a sample reads, along one axis
 #   return at < -1 || at > cells ? 0.0f : max(0.0f, 1 - fabsf(min(max(at, 0.0f), cells - 1.0f) - cell));
 # }
 #
-# __global__ void gather(const float* grad, const float* rois, float* grad_features, int count, int num_rois, int channels,
-#                        int height, int width, int bins, int samples, float scale) {
+# __global__ void gather(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
+#                        int channels, int height, int width, int bins, int samples, float scale) {
 #   int n = blockIdx.x * blockDim.x + threadIdx.x;
 #   if (n >= count) return;
 #   int x = n % width, y = n / width % height, c = n / width / height % channels, image = n / width / height / channels;
@@ -1003,8 +1030,8 @@ print(f"the Python loop for all of it would take about {times['Python, one RoI, 
 #   return at < -1 || at > cells ? 0.0f : max(0.0f, 1 - fabsf(min(max(at, 0.0f), cells - 1.0f) - cell));
 # }
 #
-# __global__ void gather(const float* grad, const float* rois, float* grad_features, int count, int num_rois, int channels,
-#                        int height, int width, int bins, int samples, float scale) {
+# __global__ void gather(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
+#                        int channels, int height, int width, int bins, int samples, float scale) {
 #   int n = blockIdx.x * blockDim.x + threadIdx.x;
 #   if (n >= count) return;
 #   int x = n % width, y = n / width % height, c = n / width / height % channels, image = n / width / height / channels;
@@ -1032,8 +1059,11 @@ gather_on_tensors = check(pooling_gradient.gather, gather)
 # %% [markdown]
 # ### 2. Rows and columns apart
 #
-# The tent hides a short way to say RoIAlign. The weight of a cell in a sample is (weight of its row) × (weight of its column). So a bin is a sum over rows of a sum over columns, and the whole op is two matrix products:
-# `rows @ feature_map @ columns.T`, with `rows` (bins, H) and `columns` (bins, W). Write the function that makes such a matrix for one axis. `start` is in the tensor's coordinates (the half pixel is taken off already).
+# The tent hides a short way to say RoIAlign. The weight of a cell in a sample is (weight of its row) × (weight of its
+# column). So a bin is a sum over rows of a sum over columns, and the whole op is two matrix products: `rows @
+# feature_map @ columns.T`, with `rows` (bins, H) and `columns` (bins, W). Write the function that makes such a matrix
+# for one axis. `start` is in the tensor's coordinates (the half pixel is taken off already).
+
 
 # %% exercise="axis_weights"
 def axis_weights(start, length, bins, samples, cells):
@@ -1067,12 +1097,14 @@ print(f"two matrix products and the op differ by at most {float(difference):.1e}
 # %% [markdown]
 # ### 3. Questions
 #
-# **a.** A map has 8 channels, channels last. One block per RoI and one thread per channel, as in the better kernel. What is wasted?
+# **a.** A map has 8 channels, channels last. One block per RoI and one thread per channel, as in the better kernel.
+# What is wasted?
 #
 # <details><summary>Answer</summary>
 #
-# A block of 8 threads fills only 8 of the 32 lanes of a warp: three quarters of the lanes idle. Let a block take several bins at once: thread → (bin, channel). A warp then reads 4 cells of 8
-# channels, 32 bytes each: 4 sectors for 32 floats, as good as before.
+# A block of 8 threads fills only 8 of the 32 lanes of a warp: three quarters of the lanes idle. Let a block take
+# several bins at once: thread → (bin, channel). A warp then reads 4 cells of 8 channels, 32 bytes each: 4 sectors for
+# 32 floats, as good as before.
 #
 # </details>
 #
@@ -1080,33 +1112,40 @@ print(f"two matrix products and the op differ by at most {float(difference):.1e}
 #
 # <details><summary>Answer</summary>
 #
-# Yes. A cell can be the largest of several bins: bins of one RoI share border cells (hatched in the picture above), and RoIs overlap.
+# Yes. A cell can be the largest of several bins: bins of one RoI share border cells (hatched in the picture above), and
+# RoIs overlap.
 #
 # </details>
 #
-# **c.** `scatter_in_step` went wrong already in one warp. Would it be right with blocks of one thread?
+# **c.** `scatter_wrong` went wrong already in one warp. Would it be right with blocks of one thread?
 #
 # <details><summary>Answer</summary>
 #
-# Here on the CPU yes, by luck: blocks run one after the other. On a GPU blocks run at the same time, and two of them race just as two lanes do. The trace reports it also then: try `scatter_wrong.trace[48, 1]`.
+# Here on the CPU yes, by luck: blocks run one after the other. On a GPU blocks run at the same time, and two of them
+# race just as two lanes do. The trace reports it also then: try `scatter_wrong.trace[48, 1](...).findings`.
 #
 # </details>
 #
-# **d.** Why may the atomic kernel's result differ between two runs on a GPU, when the program and its input are the same?
+# **d.** Why may the atomic kernel's result differ between two runs on a GPU, when the program and its input are the
+# same?
 #
 # <details><summary>Answer</summary>
 #
-# The order in which warps and blocks get their turn depends on what else the GPU does, on when data come from memory, and so on. The order of the atomic additions follows from that, and
-# the rounding from the order.
+# The order in which warps and blocks get their turn depends on what else the GPU does, on when data come from memory,
+# and so on. The order of the atomic additions follows from that, and the rounding from the order.
 #
 # </details>
 
 # %% [markdown]
 # ## What we left out, and where to read on
 #
-# - `sampling_ratio=-1` takes about one sample per cell, `ceil(RoI side / bins)`. The kernels' loops are the same, with two counts instead of one.
-# - Half-precision features: sums and coordinates stay in float32. Bad RoIs (no such image, NaN): the library's kernels write NaN instead of reading anywhere.
+# - `sampling_ratio=-1` takes about one sample per cell, `ceil(RoI side / bins)`. The kernels' loops are the same, with
+#   two counts instead of one.
+# - Half-precision features: sums and coordinates stay in float32. Bad RoIs (no such image, NaN): the library's kernels
+#   write NaN instead of reading anywhere.
 # - How the op is registered with PyTorch, and its gradient: lesson 15, and `mrcnn/ops/pooling.py`.
-# - Which level of the pyramid a RoI is pooled from: lesson 02. What becomes of the 7 × 7 features: lesson 08, and of the 14 × 14 of the mask head: lesson 09.
-# - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 3: RoIAlign, with RoIPool beside it in table 2. R. Girshick, *Fast R-CNN* (2015), section 2.1: RoIPool.
+# - Which level of the pyramid a RoI is pooled from: lesson 02. What becomes of the 7 × 7 features: lesson 08, and of
+#   the 14 × 14 of the mask head: lesson 09.
+# - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 3: RoIAlign, with RoIPool beside it in
+#   table 2. R. Girshick, *Fast R-CNN* (2015), section 2.1: RoIPool.
 # - `csrc/cuda_on_cpu/README.md`: how kernels run on the CPU here, and what that cannot show.

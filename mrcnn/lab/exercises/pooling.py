@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mrcnn import ops
-from mrcnn.ops import reference
 
 from ..check import Exercise, NotWritten, Wrong, close, first_difference, same_shape
 from ..kernels import device
+from . import pooling_library as library
 
 THREADS = 64  # per block, where the exercise does not say otherwise
 
@@ -38,21 +38,10 @@ EDGE = torch.tensor([[3.0, 4.0], [-0.5, 2.25], [3.75, 1.5], [1.5, -0.75], [0.25,
 OUTSIDE = torch.tensor([[-1.25, 2.0], [1.0, -3.0], [4.5, 1.0], [2.0, 5.25]])
 
 
-def _sample(feature_map: Tensor, points: Tensor) -> Tensor:
-    """The samples of a map (H, W) at `points` (P, 2) of y, x, by the library: each is a RoI of no size."""
-    y, x = (points + 0.5).T
-    rois = torch.stack([torch.zeros_like(x), x, y, x, y], dim=1)  # (P, 5)
-    return ops.roi_align(feature_map[None, None], rois, 1, sampling_ratio=1, aligned=True).flatten()
-
-
-def _bilinear(feature_map: Tensor, y: float, x: float) -> Tensor:
-    return _sample(feature_map, torch.tensor([[y, x]]).to(feature_map))[0]
-
-
 def _judge_samples(sample) -> None:
     """`sample(feature_map, points)` -> (P,): inside the map first, then at its edges, then beyond."""
     for points in (INSIDE, EDGE, OUTSIDE):
-        want = _sample(MAP, points)
+        want = library.sample(MAP, points)
         rows, columns = points.T
         top, left = rows.floor(), columns.floor()
         turned = torch.stack([2 * top + 1 - rows, 2 * left + 1 - columns], dim=1)
@@ -61,29 +50,29 @@ def _judge_samples(sample) -> None:
             sample(MAP, points),
             want,
             [
-                ("x and y are exchanged: the row comes first, feature_map[y, x]", _sample(MAP, points.flip(1))),
+                ("x and y are exchanged: the row comes first, feature_map[y, x]", library.sample(MAP, points.flip(1))),
                 (
                     "this is one cell's value: the nearest or the top left one. A sample lies between four cells",
-                    _sample(MAP, points.round()),
+                    library.sample(MAP, points.round()),
                 ),
                 (
                     "this is one cell's value: the nearest or the top left one. A sample lies between four cells",
-                    _sample(MAP, points.floor()),
+                    library.sample(MAP, points.floor()),
                 ),
                 (
                     "the weights are turned around: the nearer a cell, the MORE it counts. A sample 0.25 below row 0 "
                     "reads 0.75 of row 0",
-                    _sample(MAP, turned),
+                    library.sample(MAP, turned),
                 ),
                 (
                     "right inside the map, wrong at its edge: less than one cell outside, a sample reads the border "
                     "cell. Clamp y and x first",
-                    _sample(padded, points + 2),
+                    library.sample(padded, points + 2),
                 ),
                 (
                     "right on the map, wrong far from it: a sample more than one cell outside counts as 0, and is not "
                     "moved to the border",
-                    _sample(MAP, torch.stack([rows.clamp(0, 3), columns.clamp(0, 4)], dim=1)),
+                    library.sample(MAP, torch.stack([rows.clamp(0, 3), columns.clamp(0, 4)], dim=1)),
                 ),
             ],
         )
@@ -103,7 +92,7 @@ def _judge_bilinear(answer) -> None:
     _judge_samples(sample)
 
 
-bilinear = Exercise(judge=_judge_bilinear, library=_bilinear)
+bilinear = Exercise(judge=_judge_bilinear, library=library.bilinear)
 
 
 # ---- a whole RoI -----------------------------------------------------------------------------------------------------
@@ -162,12 +151,7 @@ def _judge_pool_one(answer) -> None:
     )
 
 
-def _pool_one(feature_map: Tensor, box: Tensor, bins: int, samples: int) -> Tensor:
-    roi = torch.cat([torch.zeros(1), box])[None].to(feature_map)
-    return ops.roi_align(feature_map[None, None], roi, bins, sampling_ratio=samples, aligned=True)[0, 0]
-
-
-pool_one = Exercise(judge=_judge_pool_one, library=_pool_one)
+pool_one = Exercise(judge=_judge_pool_one, library=library.pool_one)
 
 
 def _judge_roi_align(answer) -> None:
@@ -198,7 +182,7 @@ def _judge_roi_align(answer) -> None:
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 
-GUARD = 64  # values before and after a tensor that no kernel may read or write
+GUARD = 1 << 14  # values before and after a tensor that no kernel may read or write
 
 
 def _guarded(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,7 +262,7 @@ def _judge_sample_points(answer) -> None:
     _judge_samples(lambda feature_map, points: answer(feature_map.to(here), points.to(here)).cpu())
 
 
-sample_points = Exercise(judge=_judge_sample_points, library=_sample, wrap=_launch_sample_points)
+sample_points = Exercise(judge=_judge_sample_points, library=library.sample, wrap=_launch_sample_points)
 
 
 def _launch_roi_align_first(kernel):
@@ -293,11 +277,7 @@ def _launch_roi_align_first(kernel):
     return roi_align_first
 
 
-def _roi_align(features: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
-    return ops.roi_align(features, rois, bins, scale, samples, aligned=True)
-
-
-roi_align_first = Exercise(judge=_judge_roi_align, library=_roi_align, wrap=_launch_roi_align_first)
+roi_align_first = Exercise(judge=_judge_roi_align, library=library.roi_align, wrap=_launch_roi_align_first)
 
 
 def _launch_roi_align_better(kernel):
@@ -313,33 +293,15 @@ def _launch_roi_align_better(kernel):
     return roi_align_better
 
 
-roi_align_better = Exercise(judge=_judge_roi_align, library=_roi_align, wrap=_launch_roi_align_better)
+roi_align_better = Exercise(judge=_judge_roi_align, library=library.roi_align, wrap=_launch_roi_align_better)
 
 
 # ---- RoIPool: the same with everything rounded -----------------------------------------------------------------------
 
 
-def _roi_pool(feature_map: Tensor, box: Tensor, bins: int, *, round=lambda v: math.floor(v + 0.5), last=1) -> Tensor:
-    """RoIPool (Girshick 2015): the box and each bin are rounded to whole cells; a bin is the largest of its cells."""
-    x1, y1, x2, y2 = (round(v) for v in box.tolist())
-    out = feature_map.new_zeros(bins, bins)
-    for p in range(bins):
-        top, bottom = _whole_cells(p, y1, y2 + last, bins)
-        for q in range(bins):
-            left, right = _whole_cells(q, x1, x2 + last, bins)
-            cells = feature_map[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-            out[p, q] = cells.max() if cells.numel() else 0
-    return out
-
-
-def _whole_cells(bin: int, start: int, end: int, bins: int) -> tuple[int, int]:
-    length = max(end - start, 1)
-    return start + bin * length // bins, start - (-(bin + 1) * length // bins)
-
-
 def _judge_roi_pool(answer) -> None:
     feature_map, box = _features()[0, 0], torch.tensor([1.75, 0.6, 8.25, 6.7])
-    want = _roi_pool(feature_map, box, BINS)
+    want = library.roi_pool(feature_map, box, BINS)
     x1, y1, x2, y2 = box.round().int().tolist()
     cut = feature_map[y1 : y2 + 1, x1 : x2 + 1]
     compare(
@@ -353,34 +315,25 @@ def _judge_roi_pool(answer) -> None:
             ),
             (
                 "the last row and column are left out: cells are counted from round(x1) to round(x2), both included",
-                _roi_pool(feature_map, box, BINS, last=0),
+                library.roi_pool(feature_map, box, BINS, last=0),
             ),
             (
                 "the box is cut off to whole cells (int or floor), not rounded to the nearest",
-                _roi_pool(feature_map, box, BINS, round=math.floor),
+                library.roi_pool(feature_map, box, BINS, round=math.floor),
             ),
         ],
     )
 
 
-roi_pool_one = Exercise(judge=_judge_roi_pool, library=_roi_pool)
+roi_pool_one = Exercise(judge=_judge_roi_pool, library=library.roi_pool)
 
 
 # ---- rows and columns apart ------------------------------------------------------------------------------------------
 
 
-def _axis_weights(start: float, length: float, bins: int, samples: int, cells: int) -> Tensor:
-    """How much of each cell is in each bin of a RoI along one axis, (bins, cells)."""
-    where = (torch.tensor(start), torch.tensor(length))
-    inside, low, high, low_weight, high_weight = reference._samples(*where, bins, cells, torch.tensor(samples))
-    weights = torch.zeros(bins, cells)
-    weights.scatter_add_(1, low, low_weight * inside / samples)
-    return weights.scatter_add_(1, high, high_weight * inside / samples)
-
-
 def _judge_axis_weights(answer) -> None:
     for start, length in ((1.25, 5.5), (-2.5, 6.0), (5.0, 4.5)):
-        want = _axis_weights(start, length, BINS, SAMPLES, 8)
+        want = library.axis_weights(start, length, BINS, SAMPLES, 8)
         at = start + (torch.arange(BINS * SAMPLES) + 0.5) * length / (BINS * SAMPLES)
         tent = (1 - (at[:, None] - torch.arange(8)).abs()).clamp(min=0)
         clamped = (1 - (at.clamp(0, 7)[:, None] - torch.arange(8)).abs()).clamp(min=0)
@@ -393,7 +346,7 @@ def _judge_axis_weights(answer) -> None:
                 ("samples more than a cell outside the map count as 0, not as the border cell", _bin_means(clamped)),
                 (
                     "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5",
-                    _axis_weights(start - length / (2 * BINS * SAMPLES), length, BINS, SAMPLES, 8),
+                    library.axis_weights(start - length / (2 * BINS * SAMPLES), length, BINS, SAMPLES, 8),
                 ),
             ],
         )
@@ -403,4 +356,4 @@ def _bin_means(weights: Tensor) -> Tensor:
     return weights.view(BINS, SAMPLES, -1).mean(1)
 
 
-axis_weights = Exercise(judge=_judge_axis_weights, library=_axis_weights)
+axis_weights = Exercise(judge=_judge_axis_weights, library=library.axis_weights)

@@ -5,41 +5,36 @@ import math
 import torch
 from torch import Tensor
 
-from mrcnn import ops
-
 from ..check import Exercise, NotWritten, Wrong
 from ..kernels import device
+from . import pooling_library as library
 from .pooling import BINS, ROIS, SAMPLES, SCALE, THREADS, blocks, compare, mistaken
 
 
-def _gradient(grad: Tensor, rois: Tensor, shape, samples: int, scale: float, aligned: bool = True) -> Tensor:
-    """The gradient of RoIAlign for the features of `shape` (N, C, H, W), from that of its output (K, C, bins, bins)."""
-    features = torch.zeros(shape, device=grad.device, requires_grad=True)
-    ops.roi_align(features, rois, grad.shape[-1], scale, samples, aligned).backward(grad)
-    return features.grad
+def _gradient_of(kernel, prepare):
+    """The function (grad, rois, shape, samples, scale) that launches a kernel; `prepare` gives its count and sizes."""
+
+    def launch(run, grad: Tensor, rois: Tensor, shape, samples: int, scale: float):
+        out = torch.zeros(shape, device=grad.device)
+        count, sizes = prepare(grad, rois, shape)
+        return out, run[blocks(count), THREADS](grad, rois, out, count, *sizes, grad.shape[-1], samples, scale)
+
+    def gradient(*arguments) -> Tensor:
+        out, _ = launch(kernel, *arguments)
+        if not out.any():
+            raise NotWritten
+        return out
+
+    gradient.trace = lambda *arguments: launch(kernel.trace, *arguments)[1]
+    return gradient
 
 
-def _launch_gradient(threads_for):
-    """A kernel (grad, rois, grad_features, count, rois or channels ...); threads_for(grad, shape): how many threads."""
+def _launch_scatter(kernel):  # a thread per output
+    return _gradient_of(kernel, lambda grad, rois, shape: (grad.numel(), shape[1:]))
 
-    def wrap(kernel):
-        def launch(run, grad: Tensor, rois: Tensor, shape, samples: int, scale: float):
-            bins, (_, channels, height, width) = grad.shape[-1], shape
-            out = torch.zeros(shape, device=grad.device)
-            count = threads_for(grad, shape)
-            sizes = (count, len(rois), channels, height, width, bins, samples, scale)
-            return out, run[blocks(count), THREADS](grad, rois, out, *sizes)
 
-        def gradient(*arguments) -> Tensor:
-            out, _ = launch(kernel, *arguments)
-            if not out.any():
-                raise NotWritten
-            return out
-
-        gradient.trace = lambda *arguments: launch(kernel.trace, *arguments)[1]
-        return gradient
-
-    return wrap
+def _launch_gather(kernel):  # a thread per cell
+    return _gradient_of(kernel, lambda grad, rois, shape: (math.prod(shape), (len(rois), *shape[1:])))
 
 
 def _judge_gradient(answer) -> None:
@@ -47,15 +42,17 @@ def _judge_gradient(answer) -> None:
     grad = torch.randn(len(ROIS), 3, BINS, BINS, generator=torch.Generator().manual_seed(5))
 
     def pull(rois, scale, aligned):
-        return _gradient(grad, rois, shape, SAMPLES, scale, aligned)
+        return library.gradient(grad, rois, shape, SAMPLES, scale, aligned)
 
     want = pull(ROIS, SCALE, True)
     here = device()
     arguments = (grad.to(here), ROIS.to(here), shape, SAMPLES, SCALE)
+    faults = answer.trace(*arguments).findings  # before it runs untraced: it may leave its tensors
+    if faults and "a race" in faults[0]:
+        raise Wrong(f"the sums may look right here, but two threads can lose each other's. {faults[0]}")
+    if faults:
+        raise Wrong(faults[0])
     got = answer(*arguments).cpu()
-    races = [finding for finding in answer.trace(*arguments).findings if "a race" in finding]
-    if races:
-        raise Wrong(f"the values may look right here, but two threads can lose each other's sums. {races[0]}")
     compare(
         got,
         want,
@@ -79,9 +76,9 @@ def _without_border(grad: Tensor, shape) -> Tensor:
     """As if the map went on with zeros beyond its edge."""
     margin, (n, c, height, width) = 4, shape
     shift = torch.tensor([0.0] + 4 * [margin / SCALE])
-    larger = _gradient(grad, ROIS + shift, (n, c, height + 2 * margin, width + 2 * margin), SAMPLES, SCALE)
+    larger = library.gradient(grad, ROIS + shift, (n, c, height + 2 * margin, width + 2 * margin), SAMPLES, SCALE)
     return larger[:, :, margin:-margin, margin:-margin]
 
 
-scatter = Exercise(_judge_gradient, _gradient, _launch_gradient(lambda grad, shape: grad.numel()))
-gather = Exercise(_judge_gradient, _gradient, _launch_gradient(lambda grad, shape: math.prod(shape)))
+scatter = Exercise(judge=_judge_gradient, library=library.gradient, wrap=_launch_scatter)
+gather = Exercise(judge=_judge_gradient, library=library.gradient, wrap=_launch_gather)
