@@ -31,7 +31,7 @@ from mrcnn.data import Playground
 from mrcnn.lab import check, drawings, pictures
 from mrcnn.lab.exercises import tour
 from mrcnn.lab.flow import flow
-from mrcnn.lab.walk import changed, erase, move, walk
+from mrcnn.lab.walk import changed, count_multiply_adds, erase, move, walk
 
 torch.set_grad_enabled(False)  # we only look, nothing is trained
 torch.manual_seed(0)
@@ -89,9 +89,9 @@ my_level = None  # "P2" … "P6"
 #
 # ## 1. The picture becomes a batch
 #
-# A network wants small numbers around zero. So the mean brightness of each colour is taken away, and the rest is divided
-# by its usual spread. Pictures of several sizes become one **batch**: they are resized, then padded with zeros until they
-# have the same size.
+# A network wants small numbers around zero. So the mean brightness of each colour is taken away, and the rest is
+# divided by its usual spread. Pictures of several sizes become one **batch**: they are resized, then padded with
+# zeros until they have the same size.
 
 # %%
 batch, _ = images.prepare([image], None, model.settings.images, training=False)
@@ -123,9 +123,10 @@ pictures.pyramid(features, batch.sizes[0])
 # %% [markdown]
 # ## 3. Anchors
 #
-# The model does not search for boxes in empty space. It starts from **anchors**: boxes of fixed sizes and shapes, at every
-# cell of every level. For each it answers: is an object here, and how must the box change to fit it? Fine levels have
-# small anchors, coarse levels large ones. The dots are the anchors' centres; one cell's three anchors are drawn.
+# The model does not search for boxes in empty space. It starts from **anchors**: boxes of fixed sizes and shapes, at
+# every cell of every level. For each it answers: is an object here, and how must the box change to fit it? Fine
+# levels have small anchors, coarse levels large ones. The dots are the anchors' centres; one cell's three anchors are
+# drawn.
 
 # %%
 cells = [tuple(each.shape[2:]) for each in features]
@@ -162,9 +163,7 @@ def count_anchors(height, width):
 
 # %%
 count_anchors = check(tour.count_anchors, count_anchors)
-print(
-    f"our scene: {count_anchors(128, 128):,}.  A photograph as the full-size models see it: {count_anchors(800, 1333):,}."
-)
+print(f"our scene: {count_anchors(128, 128):,}; a photograph in a full-size model: {count_anchors(800, 1333):,}")
 
 # %% [markdown]
 # ### Which level sees the ball?
@@ -204,18 +203,21 @@ pictures.objectness_levels([each[0] for each in logits], cells, batch.sizes[0])
 surest = torch.cat(logits, dim=1)[0].topk(5).indices
 before = torch.cat(anchors)[surest]
 after = boxes.decode(torch.cat(deltas, dim=1)[0, surest], before, (1.0, 1.0, 1.0, 1.0))
-pictures.moves(whole.seen, before, after)
+sure = torch.cat(logits, dim=1)[0, surest].sigmoid()
+pictures.moves(whole.seen, before, after, [f"objectness {each:.2f}" for each in sure])
 
 # %% [markdown]
 # ## 5. Proposals
 #
-# Many anchors end up on the same thing. **Non-maximum suppression** (NMS) keeps the surest box of every heap, and drops
-# the others that overlap it too much. Of each level the 256 best candidates go in; at most 128 proposals come out. Lesson
-# 06 is about how this is done fast.
+# Many anchors end up on the same thing. **Non-maximum suppression** (NMS) keeps the surest box of every heap, and
+# drops the others that overlap it too much. The best anchors of each level, moved by their deltas, go in: the
+# *candidates*. What comes out are the proposals. Lesson 06 is about how this is done fast.
 
 # %%
 proposals = model.rpn.propose(anchors, logits, deltas, batch.sizes)
-print("proposals:", tuple(proposals[0].shape))
+rpn_settings = model.rpn.settings
+print(f"of each level at most {rpn_settings.candidates_test} candidates go in: {len(whole.candidates)} in all")
+print(f"at most {rpn_settings.proposals_test} proposals come out: {len(proposals[0])}")
 pictures.box_pages(
     whole.seen, {"all anchors": torch.cat(anchors), "before NMS": whole.candidates, "after NMS": proposals[0]}
 )
@@ -223,9 +225,9 @@ pictures.box_pages(
 # %% [markdown]
 # ## 6. Regions of interest
 #
-# From here on a proposal is called a **region of interest**, or RoI. The next network wants inputs of one size, and RoIs
-# have all sizes. So from each RoI the features are read at 7 × 7 places. This is **RoIAlign**, and lesson 07 builds it.
-# Above, eight RoIs cut out of the picture. Below, what the network gets to see of them.
+# From here on a proposal is called a **region of interest**, or RoI. The next network wants inputs of one size, and
+# RoIs have all sizes. So from each RoI the features are read at 7 × 7 places. This is **RoIAlign**, and lesson 07
+# builds it. Above, eight RoIs cut out of the picture. Below, what the network gets to see of them.
 
 # %%
 maps = features[:-1]  # P6 has too few cells to read from
@@ -237,8 +239,8 @@ pictures.regions(whole.seen, proposals[0][:8], pooled[:8])
 # %% [markdown]
 # ### Build it: which level is a RoI read from?
 #
-# A large RoI is read from a coarse level, a small one from a fine level. The paper on feature pyramid networks has a rule
-# for it, its equation 1. A RoI has width w and height h, and $\sqrt{wh}$ is its side, as if it were a square:
+# A large RoI is read from a coarse level, a small one from a fine level. The paper on feature pyramid networks has a
+# rule for it, its equation 1. A RoI has width w and height h, and $\sqrt{wh}$ is its side, as if it were a square:
 #
 # $$k = \lfloor 4 + \log_2(\sqrt{wh} \,/\, \text{canonical size}) \rfloor$$
 #
@@ -287,8 +289,8 @@ levels_if_larger = choose_level(proposals[0] * 4, box_settings.canonical_size).l
 pictures.roi_levels(maps, proposals[0], levels_if_larger - 2, batch.sizes[0])
 
 # %% [markdown]
-# So the two rules are different. An anchor belongs to a level because it stands there; a RoI is *sent* to a level for its
-# size.
+# So the two rules are different. An anchor belongs to a level because it stands there; a RoI is *sent* to a level for
+# its size.
 #
 # ## 7. Class scores and better boxes
 #
@@ -313,21 +315,23 @@ pictures.caption(right, "the box moves a second time", "dotted: proposals, solid
 figure
 
 # %% [markdown]
-# A last NMS, for each class on its own, removes doubles. Every detection with a score of at least 0.05 stays. That is
+# A last NMS, for each class on its own, removes doubles. Every detection above a low bar, `min_score`, stays. That is
 # generous: it is for the user to say how sure is sure enough. Our pictures draw those from 0.5 on.
 
 # %%
 found = roi_heads.choose_detections(scores, class_deltas, proposals[0], batch.sizes[0], box_settings)
 for name, score in zip([names[label] for label in found["labels"][:8]], found["scores"], strict=False):
     print(f"{name:9} {score:.2f}")
-print(f"… {len(found['boxes'])} in all, {int((found['scores'] >= 0.5).sum())} of them from 0.5 on")
+print(
+    f"… {len(found['boxes'])} in all above {box_settings.min_score}, {int((found['scores'] >= 0.5).sum())} of them from 0.5 on"
+)
 
 # %% [markdown]
 # ## 8. Masks
 #
-# The **mask head** is a small network for each box that was found. It gives a map of 28 × 28 for every class: which part
-# of the box belongs to the thing, *if* it is of this class? The maps do not compete. The box head has already chosen the
-# class, so only that map is used. Here are all maps of the surest detection; the one in use is marked.
+# The **mask head** is a small network for each box that was found. It gives a map of 28 × 28 for every class: which
+# part of the box belongs to the thing, *if* it is of this class? The maps do not compete. The box head has already
+# chosen the class, so only that map is used. Here are all maps of the surest detection; the one in use is marked.
 
 # %%
 mask_logits = model.roi_heads.predict_masks(maps, 4, [found["boxes"]])
@@ -396,7 +400,7 @@ figure
 # ## 9. Joints
 #
 # The **keypoint head** gives one map of 56 × 56 for each of 17 joints: a **heatmap**. For each joint a softmax over all
-# cells asks: which *one* cell is it in? Left and right are the person's own.
+# cells asks: which *one* cell is it in? Left and right are the person's own. The crosses mark what was read.
 
 # %%
 heatmaps = model.roi_heads.predict_keypoints(maps, 4, [found["boxes"]])
@@ -457,8 +461,8 @@ for name in answer:
 assert all(torch.equal(result[name], answer[name]) for name in answer)
 
 # %% [markdown]
-# So you have seen all of it. Here is the model's own `forward`: the same steps, for many pictures at once. The branch for
-# training gives *losses*, numbers that say how wrong the model was; lesson 11 is about them.
+# So you have seen all of it. Here is the model's own `forward`: the same steps, for many pictures at once. The branch
+# for training gives *losses*, numbers that say how wrong the model was; lesson 11 is about them.
 
 # %%
 lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
@@ -466,8 +470,8 @@ lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
 # %% [markdown]
 # ## Change the scene
 #
-# `walk(model, picture)` makes all tensors of any picture, uint8 of shape (3, height, width), and `flow` draws them. First
-# some changes to our scene, and only the answers. What do you expect in each?
+# `walk(model, picture)` makes all tensors of any picture, uint8 of shape (3, height, width), and `flow` draws them.
+# First some changes to our scene, and only the answers. What do you expect in each?
 
 # %%
 ball, figure_of_person = target["masks"][things.index("ball")], target["masks"][things.index("person")]
@@ -485,8 +489,8 @@ for (name, scene), where in zip(scenes.items(), axes, strict=True):
 figure
 
 # %% [markdown]
-# Now a photograph: old coins, from scikit-image's collection. The model has never seen a photograph, let alone coins. It
-# has seen drawn balls. For a picture of your own, use `mrcnn.data.read_picture("my.jpg")`.
+# Now a photograph: old coins, from scikit-image's collection. The model has never seen a photograph, let alone coins.
+# It has seen drawn balls. For a picture of your own, use `mrcnn.data.read_picture("my.jpg")`.
 
 # %%
 from skimage import data
@@ -502,7 +506,7 @@ flow(walk(model, photograph), model.labels)
 #
 # Three kinds of damage. **Predict** which one hurts most, then run.
 #
-# - *Swap P3 and P4*: each is resized to the other's size, so that all shapes still fit.
+# - *Swap P2 and P3*: each is resized to the other's size, so that all shapes still fit.
 # - *Skip the normalisation*: pixels stay between 0 and 1.
 # - *Leave NMS out*, in both places.
 
@@ -511,8 +515,8 @@ hurts_most = None  # "levels swapped", "not normalised" or "without NMS"
 
 
 def swapped(module, inputs, maps):
-    p2, p3, p4, *rest = maps
-    return [p2, F.interpolate(p4, p3.shape[2:]), F.interpolate(p3, p4.shape[2:]), *rest]
+    p2, p3, *rest = maps
+    return [F.interpolate(p3, p2.shape[2:]), F.interpolate(p2, p3.shape[2:]), *rest]
 
 
 damaged = {"as it is": walk(model, image)}
@@ -534,17 +538,19 @@ for (name, each), where in zip(damaged.items(), axes, strict=True):
 figure
 
 # %% [markdown]
-# - With swapped levels, the anchors for things of one size look at features that were made for another size.
-# - Without normalisation every shape is still right and nothing complains. This is the most common mistake with a
-#   trained model. Watch for it: the picture above is all the warning you get.
-# - Without NMS the boxes are the same, only many times over. The 128 places for proposals fill up with copies of the surest things,
-#   and less sure ones find no place.
+# - With swapped levels, anchors of one size look at features that were made for another. And you saw that nearly
+#   every RoI is read from P2: the heads now find P3's numbers there. The places are right, but the numbers mean
+#   something else.
+# - Without normalisation every shape is right and nothing complains. The answer may even look good, only less sure,
+#   or with something missing. Such a mistake stays hidden for long: the picture above is all the warning you get.
+# - Without NMS each thing is found many times over. The places for proposals fill up with copies of the surest
+#   things, and less sure ones may find no place.
 #
 # ## How fast is it?
 #
-# First by arithmetic. A convolution makes each number of its output from all input channels, over a small square. Its cost
-# is counted in **multiply-adds**: one multiplication and the addition of its result. Think of the RPN's 3 × 3 convolution,
-# from 64 channels to 64, on P2 with its 32 × 32 cells.
+# First by arithmetic. A convolution makes each number of its output from all input channels, over a small square. Its
+# cost is counted in **multiply-adds**: one multiplication and the addition of its result. Think of the RPN's 3 × 3
+# convolution, from 64 channels to 64, on P2 with its 32 × 32 cells.
 
 
 # %% exercise="multiply_adds"
@@ -571,13 +577,11 @@ for level, (height, width) in enumerate(cells):
 # %% [markdown]
 # Each level has a quarter of the cells of the one before, so P2 costs more than all others together.
 #
-# Now all stages: their multiply-adds, counted while they run, and their time. Which stage do you expect to take longest?
-# Two things help to guess. The backbone runs once. The box head runs for each of 128 proposals, the mask and keypoint
-# heads for each detection, also the many unlikely ones.
+# Now all stages: their multiply-adds, counted while they run, and their time. Which stage do you expect to take
+# longest? Two things help to guess. The backbone runs once. The box head runs for each of 128 proposals, the mask and
+# keypoint heads for each detection, also the many unlikely ones.
 
 # %%
-from mrcnn.lab import walk as walks  # noqa: E402
-
 heads = model.roi_heads
 stages = {
     "backbone": lambda: model.backbone(batch.pixels),
@@ -589,7 +593,7 @@ stages = {
     "joints read": lambda: images.find_joints(heatmaps, found["boxes"]),
     "masks pasted": lambda: images.restore(found, batch.sizes[0], batch.original_sizes[0]),
 }
-counted = {name: walks.multiply_adds(stage) / 1e6 for name, stage in stages.items()}
+counted = {name: count_multiply_adds(stage) / 1e6 for name, stage in stages.items()}
 milliseconds = lab.timed(stages)
 
 # %%
@@ -599,31 +603,32 @@ pictures.shares(
 )
 
 # %% [markdown]
-# The two sides do not agree everywhere. Where hardly anything is multiplied, time goes into moving data and into starting
-# many small operations. Lesson 15 follows the milliseconds further.
+# The two sides do not agree everywhere. Where hardly anything is multiplied, time goes into moving data and into
+# starting many small operations. Lesson 15 follows the milliseconds further.
 #
-# What does it cost to be generous, and give a mask and joints to every detection from a score of 0.05 on?
+# What does it cost to be generous, and give a mask and joints to every detection, also the unlikely ones?
 
 # %%
-for least in (0.05, 0.5):
+for least in (box_settings.min_score, 0.5):
     with changed(model.roi_heads, "box", min_score=least):
         count = len(model([image])[0]["boxes"])
-        total = walks.multiply_adds(lambda: model([image])) / 1e6
+        total = count_multiply_adds(lambda: model([image])) / 1e6
     print(f"detections from {least:4} on: {count:3} of them, {total:6,.0f} million multiply-adds for the whole model")
 
 # %% [markdown]
 # ## Exercises
 #
-# **1.** A picture of twice the width and height, 256 × 256, is given to this model. It has room for it (`max_size=256`),
-# but does it get it? Which tensors of the first picture become larger, and which keep their size? Then look:
-# `walk(model, picture).batch.sizes`.
+# **1.** A picture of twice the width and height, 256 × 256, is given to this model. It has room for it
+# (`max_size=256`), but does it get it? Which tensors of the first picture become larger, and which keep their size?
+# Then look: `walk(model, picture).batch.sizes`.
 #
 # <details><summary>Answer</summary>
 #
 # `min_size=(128,)` is the length of the *short* side after resizing: the picture is made 128 × 128 again, and nothing
-# becomes larger but the answer, which is given in the picture's own pixels. Set `min_size=(256,)` with `changed` and the
-# maps, the anchors and the candidates have four times as many rows; proposals, pooled features, masks and heatmaps keep
-# their shapes, for they do not depend on the picture's size. This is why the heads cost the same for large pictures.
+# becomes larger but the answer, which is given in the picture's own pixels. Set `min_size=(256,)` with `changed` and
+# the maps, the anchors and the candidates have four times as many rows; proposals, pooled features, masks and
+# heatmaps keep their shapes, for they do not depend on the picture's size. This is why the heads cost the same for
+# large pictures.
 #
 # </details>
 #
@@ -632,37 +637,38 @@ for least in (0.05, 0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Worse, or at best the same. The heads were trained on features that were read from P2 almost always. Features of P3 and P4 are
-# other numbers, and nobody taught the heads what they mean. A setting that the weights were trained with is part of the
-# weights.
+# Worse, or at best the same. The heads were trained on features that were read from P2 almost always. Features of P3
+# and P4 are other numbers, and nobody taught the heads what they mean. A setting that the weights were trained with
+# is part of the weights.
 #
 # </details>
 #
-# **3.** Move the person with `move` until half of it is behind the ball, or out of the picture on one side (it comes back
-# on the other). Which joints does the model still give? Look at their `keypoints_scores`.
+# **3.** Move the person with `move` until half of it is behind the ball, or out of the picture on one side (it comes
+# back on the other). Which joints does the model still give? Look at their `keypoints_scores`.
 #
 # <details><summary>Answer</summary>
 #
-# It always gives all 17: each heatmap has a largest cell. The score, the height of the peak, says how far to trust it. Our
-# drawings leave out joints whose score is below 0, and the limbs that end in them.
+# It always gives all 17: each heatmap has a largest cell. The score, the height of the peak, says how far to trust
+# it. Our drawings leave out joints whose score is below 0, and the limbs that end in them.
 #
 # </details>
 #
-# **4.** Give the model a picture of noise, `torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)`, and draw its flow.
-# How many proposals are there, and how many detections? Why are there so many of the one and (we hope) few of the other?
+# **4.** Give the model a picture of noise, `torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)`, and draw its
+# flow. How many proposals are there, and how many detections? Why are there so many of the one and (we hope) few of
+# the other?
 #
 # <details><summary>Answer</summary>
 #
 # The region proposal network gives its best boxes even where none is good: proposals are chosen by rank. Detections are
-# chosen by a score that must be at least 0.05. The first stage must miss nothing; it is the second that says no.
+# chosen by a score, which must be high enough. The first stage must miss nothing; it is the second that says no.
 #
 # </details>
 #
 # ## What we left out
 #
-# How any of it is *learnt* (lessons 11 and 12); how anchors and objects are matched for that (lesson 04); how well it works,
-# in numbers (lesson 13). The full-size models have a ResNet-50 for a backbone, 256 channels, and pictures of 800 pixels,
-# but the same fifteen cards.
+# How any of it is *learnt* (lessons 11 and 12); how anchors and objects are matched for that (lesson 04); how well it
+# works, in numbers (lesson 13). The full-size models have a ResNet-50 for a backbone, 256 channels, and pictures of
+# 800 pixels, but the same fifteen cards.
 #
 # Read on: `mrcnn/model.py`, which you now know; *Mask R-CNN* (He et al., 2017), figures 1, 3 and 4; *Feature Pyramid
 # Networks* (Lin et al., 2017), figure 3 and section 4. The next lesson of this kind is 04, matching anchors.

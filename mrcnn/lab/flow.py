@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -124,10 +123,16 @@ def draw_features(axes: Axes, walk: Walk, *_: Any) -> None:
     left, top = 0.0, 0.0
     for level, each in enumerate(walk.features):
         h, w = each.shape[2:]
-        axes.imshow(pictures.strength(each[0]), extent=(left, left + w, top + h, top), cmap=pictures.VALUES)
+        axes.imshow(pictures.strength(each[0]).numpy(), extent=(left, left + w, top + h, top), cmap=pictures.VALUES)
         axes.text(left + w / 2, top + h, f"P{level + 2}", fontsize=7, ha="center", va="top", color=INK)
-        left, top = (width * 1.06, 0.0) if level == 0 else (left, h * 1.35) if level == 1 else (left + w * 1.3, top)
-    axes.set_xlim(0, width * 1.58)
+        left, top = (
+            (width * 1.06, 0.0)
+            if level == 0
+            else (left, h * 1.35)
+            if level == 1
+            else (left + max(w * 1.3, 0.19 * width), top)
+        )
+    axes.set_xlim(0, width * 1.68)
     axes.set_ylim(height * 1.25, -height * 0.25)
 
 
@@ -142,7 +147,7 @@ def draw_objectness(axes: Axes, walk: Walk, *_: Any) -> None:
         row, column = divmod(level, 2)
         best = walk.logits[level][0].view(*walk.cells[level], -1).amax(2).sigmoid()
         extent = (column * 1.06, column * 1.06 + 1, row * 1.06 + 1, row * 1.06)
-        axes.imshow(best, extent=extent, cmap=pictures.VALUES, vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(best.numpy(), extent=extent, cmap=pictures.VALUES, vmin=0, vmax=1, interpolation="nearest")
         axes.text(extent[0] + 0.04, extent[3] + 0.04, f"P{level + 2}", fontsize=7, va="top", color=PAPER)
     axes.set_xlim(0, 2.06)
     axes.set_ylim(2.06, 0)
@@ -174,9 +179,10 @@ def draw_boxes(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) ->
 
 
 def draw_masks(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
+    """The first nine at most, each with its class."""
+    shown = shown[:9]
     names = [drawings.label_name(each, labels) for each in walk.found["labels"][shown]]
-    side = max(2, math.ceil(math.sqrt(len(shown))))
-    pictures.draw_tiles(axes, walk.found["masks"][shown, 0], side, names, vmax=1)
+    pictures.draw_tiles(axes, walk.found["masks"][shown, 0], 2 if len(shown) <= 4 else 3, names, vmax=1)
 
 
 def draw_pasted(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
@@ -187,10 +193,9 @@ def draw_pasted(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -
 
 
 def draw_heatmaps(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
-    """All joints of the surest person; each cell's probability, brighter by a square root to be seen."""
+    """The logits of all joints of the surest person."""
     person = walk.heatmaps[with_joints(walk, shown, labels)[:1]].flatten(0, 1)  # (J, M, M), or none
-    probability = person.flatten(1).softmax(1).view_as(person)
-    pictures.draw_tiles(axes, probability.sqrt(), 5, space=0.08)
+    pictures.draw_tiles(axes, person, 5, space=0.08)
 
 
 def draw_read_joints(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:

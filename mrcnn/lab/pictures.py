@@ -36,7 +36,7 @@ class Page(Figure):
     def _repr_png_(self) -> bytes:
         pixels, file = io.BytesIO(), io.BytesIO()
         self.savefig(pixels, format="png", dpi=DOTS_PER_INCH)
-        Image.open(pixels).convert("RGB").quantize(160, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+        Image.open(pixels).convert("RGB").quantize(160, kmeans=2).save(file, "png", optimize=True)
         return file.getvalue()
 
 
@@ -96,7 +96,7 @@ def draw_map(axes: Axes, values: Tensor, size: tuple[int, int], signed: bool = F
         limit = float(values.abs().max())
         options |= {"vmin": -limit, "vmax": limit, "cmap": SIGNED}
     extent = (0, size[1], size[0], 0)
-    axes.imshow(values.cpu(), extent=extent, interpolation="nearest", **{"cmap": VALUES, **options})
+    axes.imshow(values.cpu().numpy(), extent=extent, interpolation="nearest", **{"cmap": VALUES, **options})
     axes.set_axis_off()
 
 
@@ -113,7 +113,7 @@ def draw_tiles(
     space: between two maps, in widths of one; there must be enough of it for their names.
     """
     room = 0.32 if names else space
-    for index, values in enumerate(maps.cpu()):
+    for index, values in enumerate(maps.cpu().numpy()):
         row, column = divmod(index, columns)
         left, top = column * (1 + space), row * (1 + room) + (room if names else 0)
         extent = (left, left + 1, top + 1, top)
@@ -127,20 +127,6 @@ def draw_tiles(
     axes.set_axis_off()
     if not len(maps):
         axes.text(side / 2, side / 2, "nothing found", ha="center", fontsize=8, color=GREY)
-
-
-def draw_pyramid(axes: Axes, features: Sequence[Tensor]) -> None:
-    """Maps (1, C, h, w) of all levels at their true relative sizes, from the finest; each with its name and side."""
-    left, largest = 0.0, features[0].shape[3]
-    for level, each in enumerate(features):
-        height, width = each.shape[2:]
-        values = strength(each[0]).cpu()
-        axes.imshow(values, extent=(left, left + width, height, 0), interpolation="nearest", cmap=VALUES)
-        axes.text(left + width / 2, height + 0.02 * largest, f"P{level + 2}", ha="center", va="top", fontsize=7.5)
-        left += width + max(0.06 * largest, 3.0 if width < 0.15 * largest else 0)
-    axes.set_xlim(0, left)
-    axes.set_ylim(features[0].shape[2] * 1.15, 0)
-    axes.set_axis_off()
 
 
 # ---- boxes -----------------------------------------------------------------------------------------------------------
@@ -167,7 +153,7 @@ def draw_anchors(
     per_cell = anchors.view(cells[0], cells[1], -1, 4)
     centres = (per_cell[:, :, 0, :2] + per_cell[:, :, 0, 2:]) / 2
     area = 260 / max(cells) ** 1.3
-    axes.scatter(*centres.reshape(-1, 2).T.cpu(), s=max(area, 0.6), color=INK, linewidths=0)
+    axes.scatter(*centres.reshape(-1, 2).T.cpu().numpy(), s=max(area, 0.6), color=INK, linewidths=0)
     middle = per_cell[cells[0] // 2, cells[1] // 2]
     for anchor, colour, style in zip(middle, (RED, BLUE, GREEN, PINK) * 4, ("-", "--", ":", "-.") * 4, strict=False):
         draw_boxes(axes, anchor[None], colour, width, style)
@@ -194,7 +180,7 @@ def draw_objectness(
 
 def draw_scores(axes: Axes, scores: Tensor, names: Sequence[str], fontsize: float = 7) -> None:
     """Probabilities (P, classes) as a table, a row per region; the largest of each row is written into it."""
-    axes.imshow(scores.cpu(), aspect="auto", interpolation="nearest", cmap=VALUES, vmin=0, vmax=1)
+    axes.imshow(scores.cpu().numpy(), aspect="auto", interpolation="nearest", cmap=VALUES, vmin=0, vmax=1)
     for row, column in enumerate(scores.argmax(1).tolist()):
         value = float(scores[row, column])
         look = {"fontsize": fontsize, "ha": "center", "va": "center", "color": INK if value > 0.5 else PAPER}
@@ -222,7 +208,9 @@ def normalisation(image: Tensor, pixels: Tensor) -> Figure:
     left, bottom, width, height = axes[4].get_position().bounds
     axes[4].set_position((left, bottom + 0.1 * height, width, 0.9 * height))  # room for the numbers
     for channel, colour, style in zip(pixels, (RED, GREEN, BLUE), ("-", "--", ":"), strict=True):
-        axes[4].hist(channel.flatten().cpu(), bins=40, histtype="step", color=colour, linestyle=style, linewidth=1.4)
+        axes[4].hist(
+            channel.flatten().cpu().numpy(), bins=40, histtype="step", color=colour, linestyle=style, linewidth=1.4
+        )
     axes[4].set_yticks([])
     axes[4].tick_params(labelsize=7)
     axes[4].spines[["top", "left", "right"]].set_visible(False)
@@ -269,7 +257,7 @@ def level_table(values: Tensor, rows: Sequence[str], columns: Sequence[str]) -> 
     """A small table (R, C) of values from 0 to 1, e.g. each object's best IoU with the anchors of each level."""
     figure = page(0.8 * len(columns) + 1.2, 0.42 * len(rows) + 0.5)
     axes = figure.add_axes((1.1 / figure.get_figwidth(), 0.05, 0.8 * len(columns) / figure.get_figwidth(), 0.7))
-    axes.imshow(values.cpu(), aspect="auto", cmap=VALUES, vmin=0, vmax=1)
+    axes.imshow(values.cpu().numpy(), aspect="auto", cmap=VALUES, vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(values.cpu().numpy()):
         best = bool(values[row, column] == values[row].max())
         look = {"weight": "bold" if best else "normal", "color": INK if value > 0.5 else PAPER}
@@ -328,16 +316,14 @@ def regions(image: Tensor, rois: Tensor, pooled: Tensor) -> Figure:
 
 
 def joints(image: Tensor, box: Tensor, heatmaps: Tensor, points: Tensor, chosen: dict[str, int]) -> Figure:
-    """Heatmap logits (J, M, M) of one person: for the chosen joints (name: row) the probability of each cell over its
-    box, and a cross where the joint (J, 3) was read."""
+    """Heatmap logits (J, M, M) of one person over its box, for the chosen joints (name: row); a cross at each of the
+    joints (J, 3) that were read."""
     figure, axes = panels(len(chosen), side=2.0)
     x1, y1, x2, y2 = box.tolist()
-    probability = heatmaps.flatten(1).softmax(1).view_as(heatmaps).cpu()
     for (name, row), where in zip(chosen.items(), axes, strict=True):
         draw_dimmed(where, image)
-        shown = (probability[row] / probability[row].max()).sqrt()
-        options = {"cmap": VALUES, "interpolation": "nearest", "alpha": 0.35 + 0.65 * shown}
-        where.imshow(shown, extent=(x1, x2, y2, y1), **options)
+        extent = (x1, x2, y2, y1)
+        where.imshow(heatmaps[row].cpu().numpy(), extent=extent, cmap=VALUES, interpolation="nearest", alpha=0.75)
         where.plot(*points[row, :2].tolist(), marker="+", color=RED, markersize=10, markeredgewidth=1.6)
         where.set_xlim(x1, x2)
         where.set_ylim(y2, y1)

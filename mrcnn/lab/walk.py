@@ -98,7 +98,7 @@ def changed(module: nn.Module, settings: str, **values) -> Iterator[None]:
         setattr(module, settings, before)
 
 
-def multiply_adds(run: Callable[[], object]) -> int:
+def count_multiply_adds(run: Callable[[], object]) -> int:
     """How many multiplications, each with an addition, the convolutions and matrix products of `run()` make."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()

@@ -10,7 +10,7 @@ from mrcnn import images, roi_heads
 from mrcnn.anchors import AnchorSettings, make_anchors
 
 from ..check import Exercise, Wrong, close, first_difference, same_shape
-from ..walk import multiply_adds as counted
+from ..walk import count_multiply_adds
 
 
 def _likely_mistake(got, want, mistakes: list[tuple[str, object]]) -> None:
@@ -69,7 +69,8 @@ count_anchors = Exercise(judge=_judge_count, library=_count_anchors)
 # Width and height of RoIs: well inside a level, just at its border, long, tiny, huge.
 SIDES = torch.tensor([[150.0, 150], [224, 224], [223, 223], [112, 112], [111, 111], [448, 448], [100, 420], [9, 9]])
 HUGE = torch.tensor([[1200.0, 1200]])
-ROIS = torch.cat((torch.tensor([[30.0, 40]]).expand(9, 2), torch.cat((SIDES, HUGE)) + torch.tensor([30.0, 40])), dim=1)
+CORNER = torch.tensor([300.0, 400])
+ROIS = torch.cat((CORNER.expand(9, 2), CORNER + torch.cat((SIDES, HUGE))), dim=1)
 
 
 def _choose_level(boxes: Tensor, canonical_size: float) -> Tensor:
@@ -138,7 +139,7 @@ def _multiply_adds(channels_in: int, channels_out: int, kernel: int, height: int
     """Counted while a convolution runs, on tensors that have shapes but no numbers."""
     x = torch.empty(1, channels_in, height, width, device="meta")
     weight = torch.empty(channels_out, channels_in, kernel, kernel, device="meta")
-    return counted(lambda: F.conv2d(x, weight, padding=kernel // 2))
+    return count_multiply_adds(lambda: F.conv2d(x, weight, padding=kernel // 2))
 
 
 def _judge_multiply_adds(answer) -> None:
