@@ -171,8 +171,8 @@ def _judge_staged(answer, objects: int) -> None:
     _judge_best(right._written(got), *problem)
     if counts["objects"]["read"] > 2 * objects * 16:
         raise Wrong(
-            f"right, but the 2 blocks read {counts['objects']['read']} bytes of `objects`; {2 * objects * 16} would do: "
-            f"in the loop read tile[g], and let each thread copy only some of the objects"
+            f"right, but the 2 blocks read {counts['objects']['read']} bytes of `objects`; {2 * objects * 16} "
+            f"would do: in the loop read tile[g], and let each thread copy only some of the objects"
         )
 
 

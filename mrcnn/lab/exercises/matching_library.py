@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn.lab.check import NotWritten
-from mrcnn.lab.exercises.suppression import overlap
+from mrcnn.lab.exercises.suppression_library import overlap
 from mrcnn.lab.kernels import Kernel, cpp, cuda, device
 from mrcnn.lab.trace import Trace
 
