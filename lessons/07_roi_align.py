@@ -192,7 +192,7 @@ pool_one = check(pooling.pool_one, pool_one)
 # to whole cells, then each bin to whole cells. Of each bin it takes the largest cell.
 
 # %%
-roi_pictures.rounding(brightness[0, 0], box / STRIDE, bins=7)
+roi_pictures.rounding(brightness[0, 0], box / STRIDE, bins=3)
 
 # %% [markdown]
 # Write it, in about 10 lines. Round the corners to the nearest whole number, `math.floor(v + 0.5)`. The last row and

@@ -25,41 +25,34 @@ def row_of_axes(count: int, side: float = 2.9) -> tuple[Figure, Sequence[Axes]]:
     return figure, np.atleast_1d(figure.subplots(1, count))
 
 
-def draw_map(axes: Axes, values: Tensor, title: str = "", numbers: bool = False, shades: str = SHADES) -> None:
+def draw_map(axes: Axes, values: Tensor, title: str = "", numbers: bool = False) -> None:
     """A map (H, W), each cell a square; with its value written in the middle if `numbers`."""
     height, width = values.shape
-    axes.imshow(values.cpu(), extent=(0, width, height, 0), interpolation="nearest", cmap=shades)
+    axes.imshow(values.cpu(), extent=(0, width, height, 0), interpolation="nearest", cmap=SHADES)
     if numbers:
         low, high = float(values.min()), float(values.max())
+        look = {"ha": "center", "va": "center", "fontsize": 8, "zorder": 5}
         for y in range(height):
             for x in range(width):
-                dark = float(values[y, x]) < (low + high) / 2
-                axes.text(
-                    x + 0.5,
-                    y + 0.5,
-                    f"{float(values[y, x]):g}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=PAPER if dark else INK,
-                )
+                colour = PAPER if float(values[y, x]) < (low + high) / 2 else INK
+                axes.text(x + 0.5, y + 0.5, f"{float(values[y, x]):g}", color=colour, **look)
     axes.set_axis_off()
     axes.set_title(title, fontsize=8.5, color=INK, loc="left")
 
 
-def draw_bins(axes: Axes, box: Tensor, bins: int, samples: int = 0, colour: str = RED) -> None:
-    """A box (4,) cut into bins x bins; a dot for each sample, `samples` per bin along each axis."""
+def draw_bins(axes: Axes, box: Tensor, bins: int, samples: int = 0, colour: str = RED, dot: float = 5) -> None:
+    """A box (4,) cut into bins x bins; a `dot` for each sample, `samples` per bin along each axis."""
     x1, y1, x2, y2 = box.tolist()
     xs, ys = np.linspace(x1, x2, bins + 1), np.linspace(y1, y2, bins + 1)
     for place, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        wide = 1.8 if place in (0, bins) else 0.9
+        wide = 1.8 if place in (0, bins) else 0.7
         for line in (([x, x], [y1, y2]), ([x1, x2], [y, y])):
-            axes.plot(*line, color=PAPER, linewidth=wide + 1.4, solid_capstyle="projecting")
+            axes.plot(*line, color=PAPER, linewidth=2 * wide, solid_capstyle="projecting")
             axes.plot(*line, color=colour, linewidth=wide, solid_capstyle="projecting")
     if samples:
         parts = bins * samples
         x, y = np.meshgrid(*(a + (np.arange(parts) + 0.5) * (b - a) / parts for a, b in ((x1, x2), (y1, y2))))
-        axes.plot(x, y, ".", color=PAPER, markersize=5, markeredgecolor=INK, markeredgewidth=0.5)
+        axes.plot(x, y, ".", color=PAPER, markersize=dot, markeredgecolor=INK, markeredgewidth=0.5)
 
 
 def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride: int, samples: int) -> Figure:
@@ -69,23 +62,33 @@ def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride
     draw_image(axes[0], image)
     draw_bins(axes[0], box, 1)
     axes[0].set_title(f"picture, {image.shape[2]} x {image.shape[1]} pixels, and a box", fontsize=8.5, loc="left")
-    draw_map(axes[1], features, f"features, {features.shape[1]} x {features.shape[0]} cells; {bins} x {bins} bins")
-    draw_bins(axes[1], box / stride, bins, samples)
+    draw_map(axes[1], features, f"the features there, {bins} x {bins} bins, and samples")
+    draw_bins(axes[1], box / stride, bins, samples, dot=3.5)
+    (x1, y1, x2, y2), margin = (box / stride).tolist(), 2
+    middle, half = (x1 + x2) / 2, (y2 - y1) / 2 + margin
+    axes[1].set(xlim=(middle - half, middle + half), ylim=(y2 + margin, y1 - margin))
     draw_map(axes[2], pooled, f"pooled, {bins} x {bins}")
     figure.tight_layout()
     return figure
 
 
 def two_readings(values: Tensor, box: Tensor) -> Figure:
-    """A numbered map, a box, its middle, and the same point half a cell further on."""
+    """A numbered map, a box, and the middle of the box."""
     figure, (axes,) = row_of_axes(1, 3.6)
-    draw_map(axes, values, "25 cells, a box, and the middle of the box", numbers=True, shades="Greys_r")
-    draw_bins(axes, box, 1)
-    x, y = (box[:2] + box[2:]).tolist()
-    axes.plot(x / 2, y / 2, "o", color=SKY, markeredgecolor=INK, markersize=9)
-    axes.set_axis_on()
-    axes.set(xticks=range(values.shape[1] + 1), yticks=range(values.shape[0] + 1))
+    height, width = values.shape
+    for y in range(height):
+        for x in range(width):
+            axes.add_patch(Rectangle((x, y), 1, 1, facecolor="#eeeeee", edgecolor="#999999", linewidth=0.8))
+            axes.text(x + 0.5, y + 0.5, f"{float(values[y, x]):g}", ha="center", va="center", fontsize=10, zorder=5)
+    x1, y1, x2, y2 = box.tolist()
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=RED, alpha=0.2))
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=RED, linewidth=1.8))
+    axes.plot((x1 + x2) / 2, (y1 + y2) / 2, "o", color=SKY, markeredgecolor=INK, markersize=8)
+    axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
+    axes.set(xticks=range(width + 1), yticks=range(height + 1))
     axes.tick_params(labelsize=8)
+    axes.spines[:].set_visible(False)
+    axes.set_title("25 cells, a box, and the middle of the box", fontsize=8.5, color=INK, loc="left")
     figure.tight_layout()
     return figure
 
@@ -93,9 +96,9 @@ def two_readings(values: Tensor, box: Tensor) -> Figure:
 def rounding(features: Tensor, box: Tensor, bins: int) -> Figure:
     """The same box (in cells) as RoIAlign cuts it, and as RoIPool does: whole cells."""
     figure, axes = row_of_axes(2, 3.3)
-    draw_map(axes[0], features, "RoIAlign: bins and samples lie where they lie")
+    draw_map(axes[0], features, "RoIAlign: nothing is rounded")
     draw_bins(axes[0], box, bins, 2)
-    draw_map(axes[1], features, "RoIPool: whole cells; some belong to two bins (hatched)")
+    draw_map(axes[1], features, "RoIPool: whole cells (hatched: in two bins)")
     x1, y1, x2, y2 = (int(v) for v in (box + 0.5).floor())
     edges = [
         [(a + p * (b + 1 - a) // bins, a - (-(p + 1) * (b + 1 - a) // bins)) for p in range(bins)]

@@ -38,43 +38,35 @@ EDGE = torch.tensor([[3.0, 4.0], [-0.5, 2.25], [3.75, 1.5], [1.5, -0.75], [0.25,
 OUTSIDE = torch.tensor([[-1.25, 2.0], [1.0, -3.0], [4.5, 1.0], [2.0, 5.25]])
 
 
+ONE_CELL = "this is one cell's value, the nearest or the top left one. A sample lies between four cells"
+
+
 def _judge_samples(sample) -> None:
     """`sample(feature_map, points)` -> (P,): inside the map first, then at its edges, then beyond."""
-    for points in (INSIDE, EDGE, OUTSIDE):
-        want = library.sample(MAP, points)
-        rows, columns = points.T
-        top, left = rows.floor(), columns.floor()
-        turned = torch.stack([2 * top + 1 - rows, 2 * left + 1 - columns], dim=1)
-        padded = torch.nn.functional.pad(MAP, (2, 2, 2, 2))
-        compare(
-            sample(MAP, points),
-            want,
-            [
-                ("x and y are exchanged: the row comes first, feature_map[y, x]", library.sample(MAP, points.flip(1))),
-                (
-                    "this is one cell's value: the nearest or the top left one. A sample lies between four cells",
-                    library.sample(MAP, points.round()),
-                ),
-                (
-                    "this is one cell's value: the nearest or the top left one. A sample lies between four cells",
-                    library.sample(MAP, points.floor()),
-                ),
-                (
-                    "the weights are turned around: the nearer a cell, the MORE it counts. A sample 0.25 below row 0 "
-                    "reads 0.75 of row 0",
-                    library.sample(MAP, turned),
-                ),
-                (
-                    "right inside the map, wrong at its edge: less than one cell outside, a sample reads the border "
-                    "cell. Clamp y and x first",
-                    library.sample(padded, points + 2),
-                ),
-                (
-                    "right on the map, wrong far from it: a sample more than one cell outside counts as 0, and is not "
-                    "moved to the border",
-                    library.sample(MAP, torch.stack([rows.clamp(0, 3), columns.clamp(0, 4)], dim=1)),
-                ),
-            ],
+    corner = INSIDE.floor()
+    compare(
+        sample(MAP, INSIDE),
+        library.sample(MAP, INSIDE),
+        [
+            ("x and y are exchanged: the row comes first, feature_map[y, x]", library.sample(MAP, INSIDE.flip(1))),
+            (ONE_CELL, library.sample(MAP, INSIDE.round())),
+            (ONE_CELL, library.sample(MAP, corner)),
+            (
+                "the weights are turned around: the nearer a cell, the MORE it counts. A sample 0.25 below row 0 reads "
+                "0.75 of row 0",
+                library.sample(MAP, 2 * corner + 1 - INSIDE),
+            ),
+        ],
+    )
+    if not close(sample(MAP, EDGE), library.sample(MAP, EDGE)):
+        raise Wrong(
+            "right inside the map, wrong at its edge: less than one cell outside, a sample reads the border cell. "
+            "Clamp y and x before all else, and never read below the last row or right of the last column"
+        )
+    if not close(sample(MAP, OUTSIDE), library.sample(MAP, OUTSIDE)):
+        raise Wrong(
+            "right on the map, wrong far from it: a sample more than one cell outside counts as 0, and is not moved to "
+            "the border"
         )
 
 
@@ -163,18 +155,26 @@ def _judge_roi_align(answer) -> None:
     want = pool(ROIS, SCALE, True)
     here = device()
     got = answer(features.to(here), ROIS.to(here), BINS, SAMPLES, SCALE).cpu()
-    flat = want.flatten(2).transpose(1, 2).reshape(want.shape)
+    last = want.permute(0, 2, 3, 1)  # (K, bins, bins, C)
+    misplaced = "right numbers in the wrong places: look again at the number that an output has in memory"
+    turned = features.permute(0, 2, 3, 1).reshape(features.shape)
     compare(
         got,
         want,
         [
             ("each output is the sum of its samples: divide by how many there are", want * SAMPLES**2),
             ("rows and columns of the bins are exchanged", want.transpose(2, 3)),
-            ("right numbers in the wrong places: channels and bins are exchanged in the number of the output", flat),
+            (misplaced, last.reshape(want.shape)),
+            (misplaced, want.reshape(last.shape).permute(0, 3, 1, 2)),
             *mistaken(pool, ROIS, BINS, SAMPLES, SCALE),
             (
                 "every channel holds channel 0: the map of channel c begins c maps further on",
                 want[:, :1].expand_as(want),
+            ),
+            (
+                "read as if each channel had a map of its own. With channels last, channel c of a cell is number "
+                "cell * channels + c",
+                ops.roi_align(turned, ROIS, BINS, SCALE, SAMPLES, True),
             ),
         ],
     )
@@ -182,12 +182,12 @@ def _judge_roi_align(answer) -> None:
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 
-GUARD = 1 << 14  # values before and after a tensor that no kernel may read or write
+GUARD = 1 << 14  # values before and after a tensor, so that a step outside it harms nobody
 
 
-def _guarded(values: Tensor) -> tuple[Tensor, Tensor]:
-    """A copy with NaN before and after it: all of it, and the middle."""
-    whole = torch.full((values.numel() + 2 * GUARD,), math.nan, device=values.device)
+def _guarded(values: Tensor, around: float = math.nan) -> tuple[Tensor, Tensor]:
+    """A copy with a guard before and after it: all of it, and the middle."""
+    whole = torch.full((values.numel() + 2 * GUARD,), around, dtype=values.dtype, device=values.device)
     middle = whole[GUARD:-GUARD].view(values.shape)
     middle.copy_(values)
     return whole, middle
@@ -199,11 +199,10 @@ def _output(*shape: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _written(whole: Tensor, out: Tensor) -> Tensor:
     """What the kernel wrote, if it did, and nowhere else."""
-    beyond = (~whole[-GUARD:].isnan()).sum() + (~whole[:GUARD].isnan()).sum()
+    beyond = int((~whole[-GUARD:].isnan()).sum() + (~whole[:GUARD].isnan()).sum())
     if beyond:
-        raise Wrong(
-            f"{int(beyond)} threads too many write, past the end of the output: the guard `if (i >= n) return;`"
-        )
+        who = "1 thread too many writes" if beyond == 1 else f"{beyond} threads too many write"
+        raise Wrong(f"{who}, past the end of the output: that is what the guard is for, `if (i >= n) return;`")
     if out.isnan().all():
         raise NotWritten
     return out.clone()
@@ -271,7 +270,8 @@ def _launch_roi_align_first(kernel):
         _, guarded = _guarded(features)
         whole, out = _output(len(rois), channels, bins, bins, like=features)
         arguments = (out.numel(), channels, height, width, bins, samples, scale)
-        kernel[blocks(out.numel()), THREADS](guarded, rois, out, *arguments)
+        _, guarded_rois = _guarded(rois, 0)  # threads without a guard read on: image 0, and not a wild one
+        kernel[blocks(out.numel()), THREADS](guarded, guarded_rois, out, *arguments)
         return _written(whole, out)
 
     return roi_align_first

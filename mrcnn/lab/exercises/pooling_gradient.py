@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..check import Exercise, NotWritten, Wrong
+from ..check import Exercise, NotWritten, Wrong, close
 from ..kernels import device
 from . import pooling_library as library
 from .pooling import BINS, ROIS, SAMPLES, SCALE, THREADS, blocks, compare, mistaken
@@ -53,31 +53,20 @@ def _judge_gradient(answer) -> None:
     if faults:
         raise Wrong(faults[0])
     got = answer(*arguments).cpu()
+    if close(got.sum(), 4 * want.sum()) and not close(got, want * SAMPLES**2):  # too large, but not evenly
+        raise Wrong("each of a sample's four cells gets all of it: multiply by the cell's weight")
+    both = want.sum(0, keepdim=True).expand(shape)
+    share = "the output is a mean, so each sample gets 1 / (samples * samples) of its gradient; here it gets all"
     compare(
         got,
         want,
         [
-            (
-                "too large by samples * samples: the output is a mean, so each sample gets only that share of its "
-                "gradient",
-                want * SAMPLES**2,
-            ),
+            (share, want * SAMPLES**2),
             ("each cell gets its sums twice", want * 2),
+            ("each image gets the RoIs of all images: leave out those with another roi[0]", both),
             *mistaken(pull, ROIS, BINS, SAMPLES, SCALE),
-            (
-                "what lies outside the map is lost: a sample less than a cell outside is moved to the border cell",
-                _without_border(grad, shape),
-            ),
         ],
     )
-
-
-def _without_border(grad: Tensor, shape) -> Tensor:
-    """As if the map went on with zeros beyond its edge."""
-    margin, (n, c, height, width) = 4, shape
-    shift = torch.tensor([0.0] + 4 * [margin / SCALE])
-    larger = library.gradient(grad, ROIS + shift, (n, c, height + 2 * margin, width + 2 * margin), SAMPLES, SCALE)
-    return larger[:, :, margin:-margin, margin:-margin]
 
 
 scatter = Exercise(judge=_judge_gradient, library=library.gradient, wrap=_launch_scatter)
