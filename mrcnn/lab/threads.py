@@ -280,18 +280,19 @@ def draw_lanes(
     touched = _touched(offset, events["bytes"])
     place = _places(touched)
     width = place[touched[-1]] + 1
+    room = max(width, 4)
+    place = {sector: at + (room - width) / 2 for sector, at in place.items()}  # a short memory stands in the middle
     axes = axes if axes is not None else _new_axes(7.2, 1.9)
-    scale = max(width, 4) / WARP  # the lanes stand above the whole width of the memory
     boxes = [Rectangle((place[sector], 0), 1, 0.22) for sector in touched]
     axes.add_collection(PatchCollection(boxes, facecolor=EMPTY, edgecolor=INK, linewidth=0.7))
-    _name_sectors(axes, touched, place, width)
+    _name_sectors(axes, touched, place, room)
     for lane, at, size in zip(events["thread"] % WARP, offset, events["bytes"], strict=True):
-        colour, x = WHO[lane % len(WHO)], (lane + 0.5) * scale
+        colour, x = WHO[lane % len(WHO)], (lane + 0.5) * room / WARP
         cell = place[at // SECTOR] + at % SECTOR / SECTOR
         axes.add_patch(Rectangle((cell, 0), size / SECTOR, 0.22, facecolor=colour, edgecolor=INK, linewidth=0.3))
         axes.plot([x, cell + size / SECTOR / 2], [0.85, 0.22], color=INK, linewidth=0.5, alpha=0.7)
         axes.text(x, 0.92, str(lane), fontsize=6.5, ha="center", va="center", color=INK)
-    axes.set(xlim=(-0.02 * width, 1.02 * max(width, 4)), ylim=(-0.18, 1.0), xticks=[], yticks=[])
+    axes.set(xlim=(-0.02 * room, 1.02 * room), ylim=(-0.18, 1.0), xticks=[], yticks=[])
     _plain(axes)
     wanted = len({byte for at, size in zip(offset, events["bytes"], strict=True) for byte in range(at, at + size)})
     axes.set_title(
@@ -371,12 +372,12 @@ def _places(touched: list[int]) -> dict[int, float]:
     return {sector: number + gap for number, (sector, gap) in enumerate(zip(touched, gaps.tolist(), strict=True))}
 
 
-def _name_sectors(axes: Axes, touched: list[int], place: dict[int, float], width: float) -> None:
+def _name_sectors(axes: Axes, touched: list[int], place: dict[int, float], room: float) -> None:
     """The byte at which each sector begins, as many as there is room for."""
     step = -(-len(touched) // 12)
     for sector in touched[::step]:
         axes.text(place[sector], -0.1, f"{SECTOR * sector}", fontsize=6.5, ha="left", va="center", color=INK)
-    axes.text(1.02 * max(width, 4), -0.1, "byte", fontsize=6.5, ha="right", va="center", color=INK)
+    axes.text(1.02 * room, -0.1, "byte", fontsize=6.5, ha="right", va="center", color=INK)
 
 
 # ---- look ------------------------------------------------------------------------------------------------------------

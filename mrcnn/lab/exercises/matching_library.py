@@ -81,7 +81,7 @@ SOURCES = {
     }}""",
     "best_shared": f"""__global__ void best_shared({PARAMETERS}) {{
       __shared__ Box<float> tile[64];
-      for (int g = threadIdx.x; g < G; g += blockDim.x) tile[g] = objects[g];
+      if (threadIdx.x < G) tile[threadIdx.x] = objects[threadIdx.x];
       __syncthreads();
       int a = blockIdx.x * blockDim.x + threadIdx.x;
       if (a >= A) return;
@@ -138,7 +138,7 @@ def _launches(get: Callable[[], Kernel], outputs: Callable) -> Callable:
     def run(anchors: Tensor, objects: Tensor):
         out = outputs(anchors, objects)
         get()[_grid(anchors), THREADS](anchors, objects, len(anchors), len(objects), *out)
-        return _written(out)
+        return written(out)
 
     def trace(anchors: Tensor, objects: Tensor) -> Trace:
         return traced(anchors, objects)[1]
@@ -158,7 +158,7 @@ def runs_cpp(get: Callable[[], Callable]) -> Callable[[Tensor, Tensor], tuple[Te
     def run(anchors: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
         out = _out(len(anchors), torch.int32, "cpu"), _out(len(anchors), where="cpu")
         get()(anchors.cpu(), objects.cpu(), len(anchors), len(objects), *out)
-        return _written(out)
+        return written(out)
 
     return run
 
@@ -171,7 +171,7 @@ def _out(size: int, dtype: torch.dtype = torch.float32, where: str | None = None
     return torch.full((size,), UNTOUCHED, dtype=dtype, device=where or device())
 
 
-def _written(out: tuple[Tensor, ...]):
+def written(out: tuple[Tensor, ...]):
     if all((each == UNTOUCHED).all() for each in out):
         raise NotWritten
     return out if len(out) > 1 else out[0]
