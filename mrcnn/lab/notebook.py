@@ -2,6 +2,7 @@
 
 import inspect
 import statistics
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +38,11 @@ def show(what: Any, start: str | None = None, end: str | None = None) -> None:
     else:
         text = inspect.getsource(what)
         title = f"{what.__qualname__}, in {what.__module__.replace('.', '/')}.py"
-    part = _part(text.rstrip().split("\n"), start, end)
-    language = "python" if str(title).endswith(".py") else "cpp"
-    fence = "\n".join([f"```{language}", *part, "```"])
-    if len(part) > FOLDED:
-        _display(f"<details><summary>{title} ({len(part)} lines)</summary>\n\n{fence}\n\n</details>")
+    part = textwrap.dedent("\n".join(_part(text.rstrip().split("\n"), start, end)))
+    language = "python" if str(title).endswith(".py") else "c++"
+    fence, count = f"```{language}\n{part}\n```", part.count("\n") + 1
+    if count > FOLDED:
+        _display(f"<details><summary>{title} ({count} lines)</summary>\n\n{fence}\n\n</details>")
     else:
         _display(f"{title}\n\n{fence}")
 

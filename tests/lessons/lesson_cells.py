@@ -41,7 +41,7 @@ def solutions(lesson: str | Path) -> dict[str, str]:
     found = {}
     for cell in cells(lesson):
         if name := cell.metadata.get("solution"):
-            found[name] = _one(re.findall(r"```\w*\n(.*?)\n```", cell.source, re.DOTALL)[:1], name)
+            found[name] = _one(re.findall(r"```[^\n]*\n(.*?)\n```", cell.source, re.DOTALL)[:1], name)
     return found
 
 

@@ -306,14 +306,14 @@ def test_show_a_function_in_part(capsys):
     lab.show(lab.timed, "medians =", "max(")
     title, _, fence, first, last, end, _ = capsys.readouterr().out.split("\n")
     assert (title, fence, end) == ("timed, in mrcnn/lab/notebook.py", "```python", "```")
-    assert first.startswith("    medians =")
+    assert first.startswith("medians =")
     assert last.endswith("max(map(len, medians))")
 
 
 def test_show_a_file(capsys):
     lab.show("nms/nms.cu", "__global__", "{")
     shown = capsys.readouterr().out
-    assert shown.startswith("csrc/nms/nms.cu\n\n```cpp\n__global__")
+    assert shown.startswith("csrc/nms/nms.cu\n\n```c++\n__global__")
     assert shown.endswith("{\n```\n")
     lab.show("nms/nms.cu")
     assert capsys.readouterr().out.startswith("<details><summary>csrc/nms/nms.cu (")
@@ -345,4 +345,4 @@ from mrcnn import lab
 lab.show(lab.timed, "first, *_")
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.startswith("timed, in mrcnn/lab/notebook.py\n\n```python\n    first, *_ = medians\n")
+    assert shown.startswith("timed, in mrcnn/lab/notebook.py\n\n```python\nfirst, *_ = medians\n")

@@ -101,6 +101,7 @@ def test_move_puts_the_thing_elsewhere(scene):
 def png(figure) -> Image.Image:
     picture = Image.open(io.BytesIO(figure._repr_png_()))
     assert np.asarray(picture.convert("L")).std() > 5, "an empty page"
+    assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     return picture
 
 

@@ -157,7 +157,7 @@ def test_build(built):
     assert (built.parent / "pictures" / "90.png").read_bytes() == build.cover(made)
     kernel, shown = (cell for cell in made.cells if cell.source.startswith(("%%cuda", "double_it =")))
     assert kernel.metadata == {"exercise": "double_it"}
-    assert shown.outputs[1].data["text/markdown"].startswith("csrc/nms/nms.cu\n\n```cpp\n__global__")
+    assert shown.outputs[1].data["text/markdown"].startswith("csrc/nms/nms.cu\n\n```c++\n__global__")
 
 
 def test_a_second_build_is_the_same(built, tiny):

@@ -87,7 +87,7 @@ twice = check(Exercise(judge, library), twice)
 # %% [markdown] solution="double_it"
 # <details><summary>Solution</summary>
 #
-# ```cpp
+# ```c++
 # %%cuda
 # __global__ void double_it(const float* x, float* y, int n) {
 #   int i = blockIdx.x * blockDim.x + threadIdx.x;

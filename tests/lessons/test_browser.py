@@ -1,0 +1,181 @@
+"""The lessons as a learner meets them: JupyterLab in a browser, all cells run, a solution typed, its check passed."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from lesson_cells import LESSONS, cells, solution
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="Chromium and its driver are not there (apt-get install chromium chromium-driver)",
+)
+PATIENCE = 600  # seconds to wait for anything, on a busy machine
+# All cells are in the page, not only those in sight; and no news.
+SETTINGS = {
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
+
+
+@pytest.fixture(scope="module")
+def jupyterlab(tmp_path_factory):
+    """The address of a JupyterLab, with settings of its own, on copies of the notebooks that have not been run."""
+    folder = tmp_path_factory.mktemp("jupyterlab")
+    (folder / "lessons").mkdir()
+    for file in LESSONS.glob("*.ipynb"):
+        notebook = nbformat.read(file, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / "lessons" / file.name)
+    for name, text in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "spaces"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    with open(folder / "log.txt", "w") as log:
+        server = subprocess.Popen(
+            [*command, "--ServerApp.port_retries=0", "--IdentityProvider.token="],
+            cwd=folder / "lessons",
+            env={**os.environ, **{name: str(folder / path) for name, path in own.items()}},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            wait(lambda: answers(f"http://127.0.0.1:{port}/api"), f"JupyterLab, see {folder}/log.txt")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def wait(condition, what):
+    """Until the condition holds; what it gave."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={tmp_path}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """A notebook, open in JupyterLab. Its cells go by their numbers, from 0."""
+
+    def __init__(self, driver, url):
+        self.driver = driver
+        driver.get(url)
+        wait(lambda: any("| Idle" in text for text in self.texts("#jp-main-statusbar span")), "the kernel")
+
+    def find(self, selector, within=None):
+        return (within or self.driver).find_elements("css selector", selector)
+
+    def texts(self, selector, within=None):
+        """What elements say, also those that one would have to scroll to."""
+        return [element.get_attribute("textContent") for element in self.find(selector, within)]
+
+    def run_all(self):
+        next(item for item in self.find(".lm-MenuBar-item") if item.text == "Run").click()
+        wait(lambda: self.find('[data-command="runmenu:run-all"]'), "the menu")[0].click()
+        self.wait_until_run()
+
+    def wait_until_run(self):
+        prompts = ".jp-Notebook .jp-CodeCell .jp-InputPrompt"
+        wait(lambda: all(re.fullmatch(r"\[\d+\]:", text) for text in self.texts(prompts)), "all cells to run")
+
+    def click(self, number):
+        """Into the editor of a cell."""
+        editor = self.find(".cm-content", self.find(".jp-Notebook .jp-Cell")[number])[0]
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", editor)
+        editor.click()
+
+    def press(self, control, key):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).key_down(control).send_keys(key).key_up(control).perform()
+
+    def replace(self, number, text):
+        """Select all that is in a cell, and type over it."""
+        from selenium.webdriver import Keys
+
+        self.click(number)
+        self.press(Keys.CONTROL, "a")
+        self.driver.execute_cdp_cmd("Input.insertText", {"text": text})  # as it is: Enter would indent the next line
+
+    def run(self, number):
+        from selenium.webdriver import Keys
+
+        before = self.texts(".jp-InputPrompt", self.find(".jp-Notebook .jp-Cell")[number])
+        self.click(number)
+        self.press(Keys.CONTROL, Keys.ENTER)
+        cell = self.find(".jp-Notebook .jp-Cell")[number]
+        wait(lambda: self.texts(".jp-InputPrompt", cell) != before, "the cell to start")
+        self.wait_until_run()
+
+    def output(self, number):
+        return "\n".join(self.texts(".jp-OutputArea-output", self.find(".jp-Notebook .jp-Cell")[number]))
+
+    def errors(self):
+        kinds = ("error", "stderr")
+        return self.texts(", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds))
+
+
+def exercise_of(lesson, begins):
+    """The first exercise whose stub begins so: its name, and the numbers of its cell and of its check's."""
+    all_cells = cells(lesson)
+    stub = next(i for i, cell in enumerate(all_cells) if "exercise" in cell.metadata and cell.source.startswith(begins))
+    name = all_cells[stub].metadata.exercise
+    check = next(
+        i
+        for i, cell in enumerate(all_cells)
+        if i > stub and cell.cell_type == "code" and re.search(rf"\bcheck\([^)]*\b{name}\b", cell.source)
+    )
+    return name, stub, check
+
+
+@pytest.mark.parametrize(("lesson", "begins"), [("00", ""), ("07", "%%cuda")], ids=["00", "07"])
+def test_a_learner_solves_an_exercise(jupyterlab, chromium, lesson, begins):
+    name, stub, check = exercise_of(lesson, begins)
+    file = next(LESSONS.glob(f"{lesson}_*.ipynb"))
+    page = Page(chromium, f"{jupyterlab}/lab/tree/{file.name}")
+    page.run_all()
+    assert page.errors() == []
+    assert f"{name}: not written yet" in page.output(check)
+    page.replace(stub, solution(lesson, name))
+    page.run(stub)
+    page.run(check)
+    assert page.errors() == []
+    assert f"{name}: right" in page.output(check)
