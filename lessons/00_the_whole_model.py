@@ -323,7 +323,8 @@ found = roi_heads.choose_detections(scores, class_deltas, proposals[0], batch.si
 for name, score in zip([names[label] for label in found["labels"][:8]], found["scores"], strict=False):
     print(f"{name:9} {score:.2f}")
 print(
-    f"… {len(found['boxes'])} in all above {box_settings.min_score}, {int((found['scores'] >= 0.5).sum())} of them from 0.5 on"
+    f"… {len(found['boxes'])} in all above {box_settings.min_score}; from 0.5 on:",
+    (found["scores"] >= 0.5).sum().item(),
 )
 
 # %% [markdown]

@@ -69,7 +69,7 @@ def place(figure: Figure, row: int, column: int, colour: str) -> Axes:
     left, bottom = corner(figure, row, column)
     card = FancyBboxPatch(
         ((left - 0.07) / width, (bottom - 0.07) / height), (SIDE + 0.14) / width, (SIDE + HEAD) / height,
-        boxstyle="round,pad=0,rounding_size=0.006", mutation_aspect=width / height, facecolor="#f7f7f7",
+        boxstyle="round,pad=0,rounding_size=0.006", mutation_aspect=width / height, facecolor="#efefef",
         edgecolor=colour, linewidth=1.5, transform=figure.transFigure, zorder=-1,
     )  # fmt: skip
     figure.add_artist(card)
@@ -142,15 +142,16 @@ def draw_level_anchors(axes: Axes, walk: Walk, *_: Any) -> None:
 
 
 def draw_objectness(axes: Axes, walk: Walk, *_: Any) -> None:
-    """Four levels, each over the whole picture, in the quarters of one square."""
+    """Four levels, each over the whole picture, two by two."""
+    height, width = (side / max(walk.seen.shape) for side in walk.seen.shape[1:])
     for level in range(4):
-        row, column = divmod(level, 2)
         best = walk.logits[level][0].view(*walk.cells[level], -1).amax(2).sigmoid()
-        extent = (column * 1.06, column * 1.06 + 1, row * 1.06 + 1, row * 1.06)
+        left, top = (level % 2) * (width + 0.06), (level // 2) * (height + 0.06)
+        extent = (left, left + width, top + height, top)
         axes.imshow(best.numpy(), extent=extent, cmap=pictures.VALUES, vmin=0, vmax=1, interpolation="nearest")
-        axes.text(extent[0] + 0.04, extent[3] + 0.04, f"P{level + 2}", fontsize=7, va="top", color=PAPER)
-    axes.set_xlim(0, 2.06)
-    axes.set_ylim(2.06, 0)
+        axes.text(left + 0.04, top + 0.04, f"P{level + 2}", fontsize=7, va="top", color=PAPER)
+    axes.set_xlim(0, 2 * width + 0.06)
+    axes.set_ylim(2 * height + 0.06, 0)
 
 
 def draw_candidates(axes: Axes, walk: Walk, *_: Any) -> None:
