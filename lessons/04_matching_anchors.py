@@ -606,7 +606,8 @@ agree("the kernel with shared memory against the first", best_shared(anchors, ob
 # difference; but a cache is shared with everything else, and this memory is ours.)
 #
 # In time it looks like this, with two objects and three threads. Time goes down. Two of the threads copy a box, all
-# wait, and then all read all of the tile, number by number. Thread 2 has nothing to copy; it waits all the same.
+# wait, and then all read all of the tile, number by number. Thread 2 has nothing to copy; it waits all the same. (On
+# the CPU the threads take turns; on a GPU the three columns would run side by side.)
 
 # %%
 short_trace = best_shared.trace(few[:3].contiguous(), some[:2].contiguous())
@@ -651,9 +652,9 @@ for turn, (order, seed) in enumerate([("ascending", 0), ("descending", 0), ("shu
 
 # %% [markdown]
 # No crash, no message, and an answer that depends on who comes first. That is a **race**: two threads touch one cell,
-# at least one of them writes, and nothing says who comes first. The rest of the tile held what the last run had left
-# there, and where that happens to be the same objects, all looks well. Tests may never see such a fault. The trace
-# looks at the accesses, not at the answer, and finds it in every order:
+# at least one of them writes, and nothing says who comes first. A thread that comes too early finds in the tile
+# whatever lay there before. In some orders that hurts many anchors, in others few or none, so a test may well pass.
+# The trace looks at the accesses, not at the answer, and finds it in every order:
 
 # %%
 print(racy.findings[0])
@@ -727,7 +728,8 @@ print(f"pairs of 96 anchors and 8 objects: {96 * 8}; atomics: {count}")
 # Threads that meet at one cell must queue, so atomics cost time. The solution asks for one only where the two boxes
 # overlap at all, which most pairs do not. The library's kernel goes further: the 32 lanes of a warp first agree on
 # their largest among themselves (`warp_max`), and only one of them asks. And it does all of this in the same pass as
-# each anchor's best. Read it now; you know every line of it, but the template:
+# each anchor's best. A second kernel, `match_anchors_low_quality` in the same file, then claims the anchors that
+# reach their object's best, as your `claim` did. Read it now; you know every line of it, but the template:
 
 # %%
 lab.show("anchor_matching/anchor_matching.cu", start="IoUs are not negative", end="ious[a] = best;")
