@@ -5,97 +5,10 @@ feature pyramid network (Lin et al., 2017) passes the "what" back down, so that 
 can resolve, are seen with it too.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics and scale are constants: y = x · scale + shift.
-
-    Detection trains on one or two large pictures at a time, too few to estimate statistics from; the published models
-    keep ImageNet's (Mask R-CNN, section 3.1, as Faster R-CNN). weight, bias, running_mean, running_var: buffers (C,).
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5):
-        super().__init__()
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(channels))
-        self.register_buffer("bias", torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        scale, shift = scale_and_shift(self)
-        return x * scale[:, None, None] + shift[:, None, None]
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        # The step counter of a trainable batch norm means nothing here, but is kept where a checkpoint has one,
-        # so that its state dict goes back unchanged.
-        key = prefix + "num_batches_tracked"
-        if key in state_dict and not hasattr(self, "num_batches_tracked"):
-            self.register_buffer("num_batches_tracked", state_dict[key].clone())
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A batch norm with constant statistics as the two vectors (C,) of y = x · scale + shift."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
-
-
-class ConvNorm(nn.Sequential):
-    """A convolution, perhaps a norm, perhaps ReLU; named "0" and "1" in state dicts, as torchvision names them.
-
-    A norm that uses constants is folded into the convolution: one pass over the map instead of two.
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        kernel: int,
-        norm: type | None = None,
-        relu: bool = True,
-        dilation: int = 1,
-    ):
-        padding = kernel // 2 * dilation
-        conv = nn.Conv2d(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=norm is None)
-        super().__init__(conv, *([norm(channels_out)] if norm else []))
-        self.relu = relu
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self[0](x) if len(self) == 1 else conv_norm(x, self[0], self[1])
-        return F.relu_(x) if self.relu else x
-
-
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """norm(conv(x)); in one convolution where the norm's statistics are constants."""
-    if norm.training and not isinstance(norm, FrozenBatchNorm2d):
-        conv.__dict__.pop("_folded", None)
-        return norm(conv(x))
-    weight, shift = folded(conv, norm)
-    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation)
-
-
-def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """The weight and bias of the convolution that equals norm(conv(x)).
-
-    Without gradients they are kept until one of the tensors they were made of changes, or has been trained: a fused
-    optimiser does not count its changes in a tensor's version.
-    """
-    sources = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if torch.is_grad_enabled() and any(source.requires_grad for source in sources):
-        conv.__dict__.pop("_folded", None)
-        scale, shift = scale_and_shift(norm)
-        return conv.weight * scale[:, None, None, None], shift
-    state = (norm.eps, *((source.data_ptr(), source._version) for source in sources))
-    kept = conv.__dict__.get("_folded")
-    if kept is None or kept[0] != state:
-        with torch.no_grad(), torch.inference_mode(False):  # what is kept may be used outside inference mode
-            scale, shift = scale_and_shift(norm)
-            kept = conv.__dict__["_folded"] = (state, conv.weight * scale[:, None, None, None], shift)
-    return kept[1:]
+from mrcnn.layers import ConvNorm, convolve
 
 
 class Bottleneck(nn.Module):
@@ -114,10 +27,10 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(channels_in, channels * self.expansion, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu_(conv_norm(x, self.conv1, self.bn1))
-        y = F.relu_(conv_norm(y, self.conv2, self.bn2))
-        y = conv_norm(y, self.conv3, self.bn3)
-        return F.relu_(y.add_(conv_norm(x, *self.downsample) if self.downsample else x))
+        y = convolve(x, self.conv1, self.bn1, relu=True)
+        y = convolve(y, self.conv2, self.bn2, relu=True)
+        x = convolve(x, *self.downsample) if self.downsample else x
+        return convolve(y, self.conv3, self.bn3, relu=True, plus=x)
 
 
 class BasicBlock(nn.Module):
@@ -134,9 +47,9 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(channels_in, channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu_(conv_norm(x, self.conv1, self.bn1))
-        y = conv_norm(y, self.conv2, self.bn2)
-        return F.relu_(y.add_(conv_norm(x, *self.downsample) if self.downsample else x))
+        y = convolve(x, self.conv1, self.bn1, relu=True)
+        x = convolve(x, *self.downsample) if self.downsample else x
+        return convolve(y, self.conv2, self.bn2, relu=True, plus=x)
 
 
 def shortcut(channels_in: int, channels_out: int, stride: int, norm: type) -> nn.Sequential | None:
@@ -170,7 +83,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = F.relu_(conv_norm(x, self.conv1, self.bn1))
+        x = convolve(x, self.conv1, self.bn1, relu=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         maps = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -200,8 +113,8 @@ class FeaturePyramid(nn.Module):
         merged = self.inner_blocks[-1](maps[-1])
         pyramid = [self.layer_blocks[-1](merged)]
         for level in range(len(maps) - 2, -1, -1):
-            lateral = self.inner_blocks[level](maps[level])
-            merged = lateral + F.interpolate(merged, size=lateral.shape[-2:])  # nearest
+            coarse = F.interpolate(merged, size=maps[level].shape[-2:])  # nearest
+            merged = self.inner_blocks[level](maps[level], plus=coarse)
             pyramid.insert(0, self.layer_blocks[level](merged))
         return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
 

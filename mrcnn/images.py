@@ -82,9 +82,8 @@ def prepare(
         math.ceil(max(size[axis] for size in sizes) / settings.divisor) * settings.divisor for axis in (0, 1)
     )
     prepared = [prepare_image(image, size, settings) for image, size in zip(images, sizes, strict=True)]
-    pixels = torch.zeros((len(images), 3, height, width), dtype=prepared[0].dtype, device=prepared[0].device).to(
-        memory_format=torch.channels_last
-    )
+    like = {"dtype": prepared[0].dtype, "device": prepared[0].device}
+    pixels = torch.empty((len(images), 3, height, width), **like, memory_format=torch.channels_last).zero_()
     for index, image in enumerate(prepared):
         pixels[index, :, : image.shape[1], : image.shape[2]] = image
     if targets is not None:

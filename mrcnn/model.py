@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from mrcnn import images as image_maths
 from mrcnn.anchors import AnchorSettings
-from mrcnn.backbone import Backbone, BasicBlock, FrozenBatchNorm2d, ResNet, resnet_fpn
+from mrcnn.backbone import Backbone, BasicBlock, ResNet, resnet_fpn
 from mrcnn.checks import check_images, check_targets
 from mrcnn.images import ImageSettings
+from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings, RoIHeads
 from mrcnn.rpn import RegionProposalNetwork, RPNSettings
 

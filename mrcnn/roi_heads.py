@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
-from mrcnn.backbone import ConvNorm
 from mrcnn.images import find_joints
+from mrcnn.layers import ConvNorm, fully_connected
 from mrcnn.rpn import SMOOTH_L1_BETA, mean_or_zero, sample
 
 
@@ -71,8 +71,9 @@ def pool(features: list[Tensor], stride: int, boxes: list[Tensor], resolution: i
     """
     rois = with_picture_index(boxes)  # (K, 5)
     levels = choose_levels(rois[:, 1:], stride, len(features), canonical_size)
-    channels = features[0].shape[1]
-    pooled = features[0].new_empty((len(rois), channels, resolution, resolution)).to(memory_format=torch.channels_last)
+    shape = (len(rois), features[0].shape[1], resolution, resolution)
+    like = {"dtype": features[0].dtype, "device": features[0].device}
+    pooled = torch.empty(shape, **like, memory_format=torch.channels_last)
     for index, level in enumerate(features):
         chosen = (levels == index).nonzero()[:, 0]
         scale = 1 / (stride * 2**index)
@@ -107,7 +108,7 @@ class TwoLayerHead(nn.Module):
         self.fc7 = nn.Linear(first, second)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu_(self.fc6(x.flatten(1)))
+        x = fully_connected(x, self.fc6)
         return F.relu_(self.fc7(x))
 
 

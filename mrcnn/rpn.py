@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.anchors import AnchorSettings, make_anchors
-from mrcnn.backbone import ConvNorm
 from mrcnn.images import ImageBatch
+from mrcnn.layers import ConvNorm
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mrcnn.backbone import FrozenBatchNorm2d
+from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.model import MaskRCNN
 
 ADDRESS = "https://download.pytorch.org/models/"
