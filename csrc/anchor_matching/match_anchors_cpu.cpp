@@ -33,6 +33,20 @@ struct Problem {
   scalar_t* iou;  // (A,)
 };
 
+// values[0] with values[1] with values[2] ... A compiler may not reorder such a chain, and so not vectorise it; WIDTH
+// chains side by side it can.
+template <typename scalar_t, typename Pick>
+MRCNN_INLINE scalar_t reduce(const scalar_t (&values)[LANES], Pick pick) {
+  constexpr int64_t WIDTH = 16;
+  scalar_t best[WIDTH];
+  for (int64_t i = 0; i < WIDTH; i++) best[i] = values[i];
+  for (int64_t begin = WIDTH; begin < LANES; begin += WIDTH)
+    for (int64_t i = 0; i < WIDTH; i++) best[i] = pick(best[i], values[begin + i]);
+  scalar_t result = best[0];
+  for (int64_t i = 1; i < WIDTH; i++) result = pick(result, best[i]);
+  return result;
+}
+
 // As many anchors as one vector loop takes, and a box around them all.
 template <typename scalar_t>
 struct Chunk {
@@ -44,20 +58,23 @@ struct Chunk {
     constexpr scalar_t infinity = std::numeric_limits<scalar_t>::infinity();
     const int64_t count = std::min(LANES, problem.num_anchors - begin);
     const scalar_t* anchor = problem.anchors + 4 * begin;
-    for (int64_t lane = 0; lane < count; lane++) {
-      x1[lane] = anchor[4 * lane], y1[lane] = anchor[4 * lane + 1];
-      x2[lane] = anchor[4 * lane + 2], y2[lane] = anchor[4 * lane + 3];
-    }
+    if (count == LANES) unpack(anchor, LANES);  // a loop of known length
+    else unpack(anchor, count);
     for (int64_t lane = count; lane < LANES; lane++) {
       x1[lane] = y1[lane] = infinity;
       x2[lane] = y2[lane] = -infinity;
     }
-    left = top = infinity;
-    right = bottom = -infinity;
-    for (int64_t lane = 0; lane < LANES; lane++) {
-      area[lane] = (x2[lane] - x1[lane]) * (y2[lane] - y1[lane]);
-      left = std::min(left, x1[lane]), top = std::min(top, y1[lane]);
-      right = std::max(right, x2[lane]), bottom = std::max(bottom, y2[lane]);
+    for (int64_t lane = 0; lane < LANES; lane++) area[lane] = (x2[lane] - x1[lane]) * (y2[lane] - y1[lane]);
+    auto smaller = [](scalar_t a, scalar_t b) { return a < b ? a : b; };
+    auto larger = [](scalar_t a, scalar_t b) { return a > b ? a : b; };
+    left = reduce(x1, smaller), top = reduce(y1, smaller);
+    right = reduce(x2, larger), bottom = reduce(y2, larger);
+  }
+
+  MRCNN_INLINE void unpack(const scalar_t* anchor, int64_t count) {
+    for (int64_t lane = 0; lane < count; lane++) {
+      x1[lane] = anchor[4 * lane], y1[lane] = anchor[4 * lane + 1];
+      x2[lane] = anchor[4 * lane + 2], y2[lane] = anchor[4 * lane + 3];
     }
   }
 
@@ -103,13 +120,13 @@ MRCNN_INLINE void find_best(Problem<scalar_t>& problem, int64_t from, int64_t to
       best_of_gt[g] = bits_of<scalar_t>(best_here);
     }
     const int64_t count = std::min(LANES, problem.num_anchors - begin);
-    problem.best_of_chunk[begin / LANES] = *std::max_element(best, best + LANES);
-    for (int64_t lane = 0; lane < count; lane++) {
-      const scalar_t iou = best[lane];
-      problem.iou[begin + lane] = iou;
-      const int64_t unmatched = iou < problem.low_threshold || !problem.num_gt ? -1 : -2;
-      problem.matches[begin + lane] = iou >= problem.high_threshold && problem.num_gt ? match[lane] : unmatched;
+    problem.best_of_chunk[begin / LANES] = reduce(best, [](scalar_t a, scalar_t b) { return a > b ? a : b; });
+    for (int64_t lane = 0; lane < LANES; lane++) {
+      const index_t unmatched = best[lane] < problem.low_threshold || !problem.num_gt ? -1 : -2;
+      match[lane] = best[lane] >= problem.high_threshold && problem.num_gt ? match[lane] : unmatched;
     }
+    std::copy(best, best + count, problem.iou + begin);
+    std::copy(match, match + count, problem.matches + begin);
   }
 }
 

@@ -9,6 +9,8 @@
 //
 // Coordinates lie in one array each, so that a vector of lanes is one load; there is no N x N table.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "checks.h"
@@ -22,67 +24,70 @@ namespace {
 
 constexpr int64_t LANES = 64;  // boxes compared at once: a few vectors, whatever their width
 constexpr int64_t BLOCK = 256;  // boxes resolved one after the other before all the rest is looked at
-constexpr int64_t GRAIN = 256;  // chunks of LANES that are worth a thread of their own: about a millisecond's work
+constexpr int64_t GRAIN = 16;  // chunks of LANES that are worth a thread of their own: some fifty microseconds' work
 
 template <typename scalar_t>
 struct SortedBoxes {
   std::vector<scalar_t> x1, y1, x2, y2, area;
+  std::vector<scalar_t> share;  // of the area, see `suppress`
   std::vector<uint8_t> dropped;
+  scalar_t threshold;
 
-  SortedBoxes(const scalar_t* boxes, const int64_t* order, int64_t n) {
-    for (auto* column : {&x1, &y1, &x2, &y2, &area}) column->resize(n);
+  SortedBoxes(const scalar_t* boxes, const int64_t* order, int64_t n, scalar_t threshold) : threshold(threshold) {
+    for (auto* column : {&x1, &y1, &x2, &y2, &area, &share}) column->resize(n);
     dropped.resize(n);
+    constexpr scalar_t rounding = 16 * std::numeric_limits<scalar_t>::epsilon();
     for (int64_t i = 0; i < n; i++) {
       const scalar_t* box = boxes + 4 * order[i];
       x1[i] = box[0], y1[i] = box[1], x2[i] = box[2], y2[i] = box[3];
       area[i] = (x2[i] - x1[i]) * (y2[i] - y1[i]);
+      share[i] = area[i] * (threshold / (1 + threshold)) - std::abs(area[i]) * rounding;
     }
   }
 };
 
-// Drop those of the boxes j..j+count-1, at most LANES, whose IoU with box i is above the threshold.
+// Drop those of the boxes j..j+count-1, at most LANES, whose IoU with box i is above the threshold t.
 //
-// A division is slow, and few pairs overlap much. When inter / union, rounded, is above the threshold then inter is at
-// least threshold * union, rounded: only where that holds for some lane is the division done.
+// A division is slow, and few pairs overlap much. inter / (area_i + area_j - inter) > t only where inter is above
+// t / (1 + t) * (area_i + area_j): a sum of two numbers known beforehand, made a little smaller so that no rounding hides
+// a pair. Only where that holds for some lane is the division done. (It holds for t >= 0; below, nothing is ruled out.)
 template <typename scalar_t>
-MRCNN_INLINE void suppress(SortedBoxes<scalar_t>& boxes, int64_t i, int64_t j, int64_t count, scalar_t threshold) {
+MRCNN_INLINE void suppress(SortedBoxes<scalar_t>& boxes, int64_t i, int64_t j, int64_t count) {
   using mask_t = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int64_t>;  // as wide, so that it vectorises
   const scalar_t x1 = boxes.x1[i], y1 = boxes.y1[i], x2 = boxes.x2[i], y2 = boxes.y2[i], area = boxes.area[i];
   const scalar_t *x1s = &boxes.x1[j], *y1s = &boxes.y1[j], *x2s = &boxes.x2[j], *y2s = &boxes.y2[j];
-  const scalar_t* areas = &boxes.area[j];
-  auto intersection = [&](int64_t lane) {
-    const scalar_t width = std::max(std::min(x2, x2s[lane]) - std::max(x1, x1s[lane]), scalar_t(0));
-    const scalar_t height = std::max(std::min(y2, y2s[lane]) - std::max(y1, y1s[lane]), scalar_t(0));
-    return width * height;
+  const scalar_t *areas = &boxes.area[j], *shares = &boxes.share[j];
+  const scalar_t share = boxes.share[i];
+  auto width = [&](int64_t lane) {
+    return std::max(std::min(x2, x2s[lane]) - std::max(x1, x1s[lane]), scalar_t(0));
   };
-  mask_t close = 0;
-  for (int64_t lane = 0; lane < count; lane++) {
-    const scalar_t inter = intersection(lane);
-    close |= inter >= threshold * (area + areas[lane] - inter) ? mask_t(-1) : mask_t(0);
-  }
+  auto height = [&](int64_t lane) { return std::min(y2, y2s[lane]) - std::max(y1, y1s[lane]); };
+  mask_t close = boxes.threshold < 0 ? mask_t(-1) : mask_t(0);
+  for (int64_t lane = 0; lane < count; lane++)  // a height below 0 makes the product too small, not too large
+    close |= width(lane) * height(lane) >= share + shares[lane] ? mask_t(-1) : mask_t(0);
   if (!close) return;
   for (int64_t lane = 0; lane < count; lane++) {
-    const scalar_t inter = intersection(lane);
-    boxes.dropped[j + lane] |= inter / (area + areas[lane] - inter) > threshold;
+    const scalar_t inter = width(lane) * std::max(height(lane), scalar_t(0));
+    boxes.dropped[j + lane] |= inter / (area + areas[lane] - inter) > boxes.threshold;
   }
 }
 
 template <typename scalar_t>
 MRCNN_INLINE void suppress_chunks(
-    SortedBoxes<scalar_t>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, scalar_t threshold) {
+    SortedBoxes<scalar_t>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end) {
   for (int64_t j = begin; j < end; j += LANES)
     for (const int64_t i : kept)
-      if (j + LANES <= end) suppress(boxes, i, j, LANES, threshold);  // a loop of known length
-      else suppress(boxes, i, j, end - j, threshold);
+      if (j + LANES <= end) suppress(boxes, i, j, LANES);  // a loop of known length
+      else suppress(boxes, i, j, end - j);
 }
 
 MRCNN_WIDEST void suppress_later(
-    SortedBoxes<float>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, float threshold) {
-  suppress_chunks(boxes, kept, begin, end, threshold);
+    SortedBoxes<float>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end) {
+  suppress_chunks(boxes, kept, begin, end);
 }
 MRCNN_WIDEST void suppress_later(
-    SortedBoxes<double>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end, double threshold) {
-  suppress_chunks(boxes, kept, begin, end, threshold);
+    SortedBoxes<double>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end) {
+  suppress_chunks(boxes, kept, begin, end);
 }
 
 // Where each group begins among the sorted boxes, and where the last one ends.
@@ -100,18 +105,18 @@ std::vector<int64_t> group_starts(const SortedInput& input) {
 
 // The boxes begin..end-1, one group, by falling score: sets `dropped` of each.
 template <typename scalar_t>
-void suppress_group(SortedBoxes<scalar_t>& boxes, int64_t begin, int64_t end, scalar_t threshold) {
+void suppress_group(SortedBoxes<scalar_t>& boxes, int64_t begin, int64_t end) {
   for (int64_t block = begin; block < end; block += BLOCK) {
     const int64_t block_end = std::min(block + BLOCK, end);
     std::vector<int64_t> kept;
     for (int64_t i = block; i < block_end; i++) {
       if (boxes.dropped[i]) continue;
       kept.push_back(i);
-      suppress_later(boxes, {i}, i + 1, block_end, threshold);
+      suppress_later(boxes, {i}, i + 1, block_end);
     }
     const int64_t chunks = (end - block_end + LANES - 1) / LANES;
     torch::stable::parallel_for(0, chunks, GRAIN, [&](int64_t from, int64_t to) {
-      suppress_later(boxes, kept, block_end + from * LANES, std::min(block_end + to * LANES, end), threshold);
+      suppress_later(boxes, kept, block_end + from * LANES, std::min(block_end + to * LANES, end));
     });
   }
 }
@@ -121,12 +126,11 @@ Tensor nms_sorted(const SortedInput& input, double iou_threshold) {
   const int64_t n = input.order.numel();
   const int64_t* order = input.order.const_data_ptr<int64_t>();
   const int64_t* rank = input.rank ? input.rank->const_data_ptr<int64_t>() : nullptr;
-  SortedBoxes<scalar_t> boxes(input.boxes.const_data_ptr<scalar_t>(), order, n);
-  const scalar_t threshold = round_down<scalar_t>(iou_threshold);
+  SortedBoxes<scalar_t> boxes(input.boxes.const_data_ptr<scalar_t>(), order, n, round_down<scalar_t>(iou_threshold));
   const std::vector<int64_t> starts = group_starts(input);
   // One group: its inner loop is spread over the cores. Several: each is one core's work.
   torch::stable::parallel_for(0, starts.size() - 1, 1, [&](int64_t from, int64_t to) {
-    for (int64_t g = from; g < to; g++) suppress_group(boxes, starts[g], starts[g + 1], threshold);
+    for (int64_t g = from; g < to; g++) suppress_group(boxes, starts[g], starts[g + 1]);
   });
 
   std::vector<int64_t> kept_row(n, -1);  // by rank of score over all groups
