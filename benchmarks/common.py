@@ -1,5 +1,6 @@
 """What the benchmarks share: fair timing, the machine's description, tables."""
 
+import ctypes
 import gc
 import json
 import os
@@ -66,6 +67,8 @@ def extra_memory(call: Callable[[], object]) -> float | None:
     if not reset.exists():
         return None
     gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # memory freed earlier and kept by the process would hide what the call takes
     reset.write_text("5")  # forget the highest so far
 
     def kilobytes(name: str) -> int:

@@ -160,7 +160,8 @@ def report(rows: list[Row], roofs: dict) -> tuple[dict, str]:
             "# The ops on the CPU, against torchvision",
             "",
             ", ".join(f"{name}: {value}" for name, value in about.items()) + ".",
-            f"Copying memory: {roofs['bytes_per_s'] / 1e9:.1f} GB/s; multiply-add peak (a matrix product of float32): "
+            f"Copying memory: {roofs['bytes_per_s'] / 1e9:.1f} GB/s; multiply-add peak (the better of a float32 "
+            f"matrix product and convolution): "
             f"{roofs['flops_per_s'] / 1e9:.0f} GFLOP/s; both in this run.",
             "",
             common.markdown_table(header, table),
