@@ -38,8 +38,9 @@ class TrainSettings:
     evaluate_every: int = 0  # steps; 0: never
     tensorboard: bool = True  # if TensorBoard is installed
 
-    # Those that a resumed run may change without becoming another run.
-    FREE = frozenset({"workers", "checkpoint_every", "evaluate_every", "tensorboard"})
+    # Those that a resumed run may change without becoming another run. If its length is changed, the learning rate
+    # follows the schedule of the new length from there on.
+    FREE = frozenset({"steps", "seconds", "workers", "checkpoint_every", "evaluate_every", "tensorboard"})
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):

@@ -169,10 +169,19 @@ def test_training_works_outside_the_main_thread():
     assert reports[0].steps == 2
 
 
+def test_a_resumed_run_may_be_made_longer(tmp_path):
+    """The rate goes on from where the schedule of the new length is: 2 of 4 steps is half of the cosine."""
+    settings = {"lr": 0.05, "warmup": 0.0, "schedule": "cosine"}
+    train(tiny_model(), Noise(), tiny_settings(steps=2, **settings), out=tmp_path)
+    report = train(tiny_model(), Noise(), tiny_settings(steps=4, **settings), out=tmp_path, resume=True)
+    assert report.steps == 4
+    assert [row["lr"] for row in report.losses] == pytest.approx([0.025, 0.05 * (1 + math.cos(0.75 * math.pi)) / 2])
+
+
 def test_resuming_another_run_is_refused(tmp_path):
     train(tiny_model(), Noise(), tiny_settings(steps=2), out=tmp_path)
-    with pytest.raises(CheckpointError, match=r"differs in steps \(stored 2, now 3\), lr \(stored 0.05, now 0.1\)"):
-        train(tiny_model(), Noise(), tiny_settings(steps=3, lr=0.1), out=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match=r"differs in batch_size \(stored 2, now 1\), lr \(stored 0.05, now 0.1\)"):
+        train(tiny_model(), Noise(), tiny_settings(steps=2, batch_size=1, lr=0.1), out=tmp_path, resume=True)
     with pytest.raises(CheckpointError, match=r"differs in the model \(stored .*'norm': True.*, now .*'norm': False"):
         train(tiny_model(norm=False), Noise(), tiny_settings(steps=2), out=tmp_path, resume=True)
     with pytest.raises(ValueError, match="resume needs the folder"):
