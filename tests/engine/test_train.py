@@ -180,8 +180,8 @@ def test_a_resumed_run_may_be_made_longer(tmp_path):
 
 def test_resuming_another_run_is_refused(tmp_path):
     train(tiny_model(), Noise(), tiny_settings(steps=2), out=tmp_path)
-    with pytest.raises(CheckpointError, match=r"differs in batch_size \(stored 2, now 1\), lr \(stored 0.05, now 0.1\)"):
-        train(tiny_model(), Noise(), tiny_settings(steps=2, batch_size=1, lr=0.1), out=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match=r"differs in lr \(stored 0.05, now 0.1\), clip \(stored 10.0, now 1.0\)"):
+        train(tiny_model(), Noise(), tiny_settings(steps=2, clip=1.0, lr=0.1), out=tmp_path, resume=True)
     with pytest.raises(CheckpointError, match=r"differs in the model \(stored .*'norm': True.*, now .*'norm': False"):
         train(tiny_model(norm=False), Noise(), tiny_settings(steps=2), out=tmp_path, resume=True)
     with pytest.raises(ValueError, match="resume needs the folder"):
