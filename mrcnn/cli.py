@@ -118,7 +118,9 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @data_options("val-", required=False)
 @on_error_option
 @click.option("--model", "builder", help='A builder\'s name, or "playground".  [default: the one of --weights]')
-@click.option("--weights", help="Where to start: a model.pt, a torchvision .pth with --model, or COCO_V1.")
+@click.option(
+    "--weights", help='Where to start: a model.pt, "playground", a torchvision .pth with --model, or COCO_V1.'
+)
 @click.option("--backbone-weights", help="A ResNet classifier to start from: a file, or IMAGENET1K_V1.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the model, checkpoints, curves.")
 @click.option("--steps", type=click.IntRange(1), help="How long to train: steps …")
@@ -185,7 +187,11 @@ def train(
 
 
 @cli.command("eval")
-@click.option("--weights", required=True, help="A model.pt, or a torchvision .pth file with --model.")
+@click.option(
+    "--weights",
+    required=True,
+    help='A model.pt, "playground" (the trained model in the package), or a torchvision .pth file with --model.',
+)
 @builder_option
 @data_options()
 @on_error_option
@@ -213,7 +219,11 @@ def evaluate(
 
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
-@click.option("--weights", required=True, help="A model.pt, or a torchvision .pth file with --model.")
+@click.option(
+    "--weights",
+    required=True,
+    help='A model.pt, "playground" (the trained model in the package), or a torchvision .pth file with --model.',
+)
 @builder_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the drawings and results.json.")
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="What is drawn.")

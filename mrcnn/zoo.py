@@ -67,8 +67,21 @@ def maskrcnn_resnet50_fpn_v2(num_classes: int = 91, **options) -> MaskRCNN:
     return make("maskrcnn_resnet50_fpn_v2", settings, **options)
 
 
-def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, **options) -> MaskRCNN:
-    """Boxes, masks and joints, small enough to be trained on two CPU cores in minutes; pictures of about 128 pixels."""
+def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: bool = False, **options) -> MaskRCNN:
+    """Boxes, masks and joints, small enough to be trained on two CPU cores in minutes; pictures of about 128 pixels.
+
+    pretrained: the trained model that comes with the package (mrcnn/pretrained), in evaluation mode. It has its own
+    classes and joints; to start from it with others, train with `weights="playground"`.
+    """
+    if pretrained:
+        if (num_classes, num_keypoints) != (7, 17) or options:
+            raise ValueError(
+                "pretrained=True gives the playground's own model, of 7 classes and 17 joints, and no other settings; got "
+                f"num_classes={num_classes}, num_keypoints={num_keypoints}{', ' * bool(options)}{', '.join(options)}"
+            )
+        from mrcnn.engine.checkpoint import load_model  # which in turn builds models by their names
+
+        return load_model("playground")
     settings = ModelSettings(
         num_classes,
         BackboneSettings("playground", frozen_norm=False, head_norm=True),

@@ -20,7 +20,7 @@ JOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, join
 
 def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     """A model to evaluate or predict with. With ``builder``, ``weights`` is a .pth file of torchvision's model of that
-    name, or "COCO_V1"; without, a model file of ours."""
+    name, or "COCO_V1"; without, a model file of ours, or "playground" for the one that comes with the package."""
     if builder is None:
         return checkpoint.load_model(weights)
     state = read_weights(published_weights(zoo.build(builder).builder, weights))

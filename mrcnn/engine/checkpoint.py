@@ -24,6 +24,7 @@ from mrcnn import zoo
 from mrcnn.weights import refuse_differences
 
 FORMAT = "mrcnn 1"
+SHIPPED = {"playground": Path(__file__).parents[1] / "pretrained" / "playground_rcnn.pt"}  # models in the package
 
 
 class CheckpointError(Exception):
@@ -85,7 +86,8 @@ def model_contents(model: nn.Module) -> dict[str, Any]:
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The model of a model file or a checkpoint, on the CPU, in evaluation mode. Raises CheckpointError."""
+    """The model of a model file or a checkpoint, or "playground", which comes with the package; on the CPU, in
+    evaluation mode. Raises CheckpointError."""
     contents = read(path)
     recipe = contents["recipe"]
     try:
@@ -99,7 +101,7 @@ def load_model(path: str | Path) -> nn.Module:
 
 def read(path: str | Path) -> dict[str, Any]:
     """The contents of a file of ours, or a CheckpointError which tells what is wrong with it."""
-    path = Path(path)
+    path = SHIPPED.get(str(path), Path(path))
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
