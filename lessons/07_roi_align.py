@@ -160,7 +160,7 @@ print("at the dot:", float(bilinear(numbers, 0.75, 0.75)))
 
 # %% exercise="pool_one"
 def pool_one(feature_map, box, bins, samples):
-    """RoIAlign of one channel (H, W) under one box (4,), in cells -> (bins, bins). About 12 lines."""
+    """RoIAlign of one channel (H, W) under one box (4,), in cells -> (bins, bins). About 9 lines."""
     ...
 
 
@@ -195,7 +195,7 @@ pool_one = check(pooling.pool_one, pool_one)
 roi_pictures.rounding(brightness[0, 0], box / STRIDE, bins=3)
 
 # %% [markdown]
-# Write it, in about 10 lines. Round the corners to the nearest whole number, `math.floor(v + 0.5)`. The last row and
+# Write it, in about 11 lines. Round the corners to the nearest whole number, `math.floor(v + 0.5)`. The last row and
 # column belong to the box, so there are `y2 - y1 + 1` rows, at least 1. Bin `p` has the rows from `floor(p * rows /
 # bins)` to before `ceil((p + 1) * rows / bins)`, counted from `y1`. Cells outside the map do not count, and a bin
 # without cells is 0.
@@ -731,9 +731,9 @@ for name in whole:
 print("you said:", my_suspects)
 
 # %% [markdown]
-# Four of six are content. Even `gradcheck` is: it holds the gradient against the values, and a gradient of the wrong
-# function can be perfectly right. What finds it is an input whose answer one *knows*, or another implementation that
-# does not share the mistake. So every op of this library is held against torchvision, and against a reference.
+# Most are content. Even `gradcheck` is: it holds the gradient against the values, and a gradient of the wrong function
+# can be perfectly right. What finds it is an input whose answer one *knows*, or another implementation that does not
+# share the mistake. So every op of this library is held against torchvision, and against a reference.
 
 # %% [markdown]
 # ## The gradient: many add to one
@@ -818,7 +818,7 @@ threads.draw_cells(trace, "grad_features", SHAPE[2:])
 # On a GPU, the 32 threads of a warp take each step *together*. We can have that here: `__syncwarp()` makes the threads
 # of a warp wait for each other, and the line with `in_step` puts it between the read and the write. Also,
 # `lab.schedule("shuffled")` gives the threads their turns in another order each time. A kernel without a race gives the
-# same sum in any order.
+# same sum in any order, but for the last digits.
 
 # %%
 for seed in range(4):
@@ -1148,4 +1148,5 @@ print(f"two matrix products and the op differ by at most {float(difference):.1e}
 #   the 14 × 14 of the mask head: lesson 09.
 # - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 3: RoIAlign, with RoIPool beside it in
 #   table 2. R. Girshick, *Fast R-CNN* (2015), section 2.1: RoIPool.
-# - `csrc/cuda_on_cpu/README.md`: how kernels run on the CPU here, and what that cannot show.
+# - `csrc/cuda_on_cpu/README.md`: how kernels run on the CPU here, what that cannot show, and how to step through a
+#   kernel with a debugger.
