@@ -746,7 +746,7 @@ print("you said:", my_suspects)
 # 12 × 12 cells:
 
 # %%
-crowd = torch.tensor([[0.0, 0.5, 1, 7, 8], [0, 3, 2.5, 9.5, 10], [0, 4, 5, 11.5, 11.5]])  # in cells: scale is 1
+crowd = torch.tensor([[0.0, 0.2, 1, 7.2, 8.1], [0, 3.1, 2.8, 9.8, 10], [0, 4.1, 5, 11.8, 11.8]])  # in cells: scale is 1
 SHAPE = (1, 1, 12, 12)
 reached = torch.zeros(12, 12)
 for k in range(3):
@@ -805,7 +805,7 @@ print("the trace says:", trace.findings[0])
 # %% [markdown]
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
 # happen between two threads at the line that the trace names? Here is what it saw: each cell of the gradient with the
-# threads that used it, and a mark where two of them collide.
+# threads that used it (“5 of” says that there were five of them), and a mark where two of them collide.
 
 # %%
 threads.draw_cells(trace, "grad_features", SHAPE[2:])
