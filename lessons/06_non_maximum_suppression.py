@@ -27,7 +27,7 @@ from mrcnn import lab, ops
 from mrcnn.data import Playground
 from mrcnn.lab import check, nms_pictures, threads
 from mrcnn.lab.exercises import suppression, suppression_library
-from mrcnn.lab.walk import changed, walk
+from mrcnn.lab.walk import changed
 
 # %load_ext mrcnn.lab
 # %matplotlib inline
@@ -63,7 +63,7 @@ nms_pictures.before_and_after(image, before, after)
 # are of one size. Who survives? Write the letters into `guess` before you go on.
 
 # %%
-five = torch.tensor([[10.0, 20, 50, 60], [21, 23, 61, 63], [32, 20, 72, 60], [14, 38, 30, 56], [36, 28, 76, 68]])
+five = torch.tensor([[10.0, 20, 50, 60], [20, 22, 60, 62], [30, 20, 70, 60], [14, 38, 30, 56], [34, 26, 74, 66]])
 five_scores = torch.tensor([0.95, 0.90, 0.80, 0.70, 0.60])
 nms_pictures.named_boxes(five, five_scores, "ABCDE")
 
@@ -218,8 +218,8 @@ print("rung 2 equals mrcnn.ops.nms:", torch.equal(nms_by_rows(boxes, scores, 0.5
 # ## Break it: why the scan is the hard part
 #
 # **Compare** is N² questions that do not depend on each other: as many threads as you like can work on it. **Scan**
-# is a chain. Here are nine boxes in a row, the best on the left, each overlapping the next (an arrow: IoU above the
-# threshold) and no other.
+# is a chain. Here are nine boxes in a row, the best on the left. Each has an IoU above the threshold, 0.4, with the
+# next one (an arrow) and with no other.
 #
 # **Predict** Who survives? And who would, if every box asked on its own: "does any better box overlap me?"
 
@@ -228,7 +228,7 @@ n = 9
 links = torch.tensor([[8.0 * i, 0, 8.0 * i + 20, 10] for i in range(n)]).to(lab.device())
 rule = ops.nms(links, suppression_library.falling(links), 0.4).tolist()
 alone = (~overlap_matrix(links, 0.4).any(0)).nonzero()[:, 0].tolist()
-nms_pictures.chain(links, {"NMS": rule, "any better box": alone})
+nms_pictures.chain(links.cpu(), {"NMS": rule, "any better box": alone})
 
 # %% [markdown]
 # Box 8 lives because box 7 died, because box 6 lived, ... back to box 0. Its fate cannot be known before all the
@@ -387,11 +387,13 @@ for n in (1_000, 10_000, 100_000):
 # | `word \|= 1 << b` | switch bit b on |
 # | `word >> b & 1` | read bit b |
 #
-# Here is row 0 of a table of 110 boxes: its first word. The boxes are the 110 best candidates of our scene's region
-# proposal network, before *its* suppression.
+# Here is row 0 of a table of 110 boxes: its first word. The boxes are the 110 best that the box head has for our scene,
+# taken as one class. (A number is written with its highest digit first, so the hexadecimal digits read from right to
+# left: each stands for four bits.)
 
 # %%
-candidates = walk(model, image).candidates[:110].contiguous()
+with torch.no_grad(), changed(model.roi_heads, "box", nms_iou=1.0, min_score=0.0, detections=110):
+    candidates = model([image])[0]["boxes"].to(lab.device())  # (110, 4), by falling score
 table = suppression_library.overlap_matrix(candidates, 0.5)
 words = suppression_library.words_of(table)
 nms_pictures.one_word(table[0, :64].tolist(), row=0, word=0)
@@ -708,14 +710,14 @@ lab.show("nms/nms.cu", "__device__ bool suppresses", "}")
 # Arithmetic first, for N = 1,000 boxes. There are N (N − 1) / 2 pairs, about half a million. An IoU is about 15
 # operations.
 #
-# - A Python operation takes about 50 nanoseconds, and an IoU in Python is some tens of them: a microsecond or two a
-#   pair. But the loop stops early, and dropped boxes ask nobody.
-# - PyTorch does all pairs, both halves of the table, with several passes over N² numbers; then N small steps of some
+# - Python: say 50 nanoseconds for an operation of the interpreter, and some twenty of them for an IoU: a microsecond a
+#   pair. But dropped boxes are never asked, and the loop for a box ends with the first that drops it.
+# - PyTorch: all pairs, both halves of the table, in several passes over N² numbers; then N small steps, say 5
 #   microseconds each.
-# - C++ needs about a nanosecond or two for a pair that it asks for.
+# - C++: say a nanosecond or two a pair, and only for pairs that are asked for.
 #
-# **Predict** the ratios, then run. (Kernels run thread by thread on the CPU have no time worth telling; with a GPU
-# they are in the table.)
+# **Predict** the ratios, then run. Your C++ is in the table once it is right; `mrcnn` and torchvision are C++ too.
+# (Kernels run thread by thread on the CPU have no time worth telling. With a GPU, yours are in the table.)
 
 # %%
 many = suppression_library.crowd(1000)
@@ -785,7 +787,7 @@ for name, (yours, grid, block, out) in launches.items():
 def settle(overlaps):
     """The set, bool (N,), and how many rounds changed it (the last, which changes nothing, does not count).
 
-    `overlaps` is the table (N, N), bool. About 7 lines.
+    `overlaps` is the table (N, N), bool. N rounds are always enough. About 6 lines.
     """
     ...
 
@@ -795,12 +797,12 @@ def settle(overlaps):
 #
 # ```python
 # def settle(overlaps):
-#     kept, rounds = torch.ones_like(overlaps[0]), 0
-#     while True:
+#     kept = torch.ones_like(overlaps[0])
+#     for rounds in range(len(overlaps) + 1):
 #         struck = (overlaps & kept[:, None]).any(0)  # column j: some i in the set overlaps it
 #         if torch.equal(~struck, kept):
 #             return kept, rounds
-#         kept, rounds = ~struck, rounds + 1
+#         kept = ~struck
 # ```
 #
 # All rounds begin with all boxes: one that was struck out in round 1 comes back if its striker falls in round 2.

@@ -149,7 +149,7 @@ def word_table(image: Tensor, boxes: Tensor, bits: np.ndarray, kept: Sequence[in
     figure = page(wide, height)
     left = figure.add_axes((0.05 / wide, 0.5 - side / height / 2, side / wide, side / height))
     draw_dimmed(left, image)
-    draw_boxes(left, boxes, kept, width=0.9)
+    draw_boxes(left, boxes.cpu(), kept, width=0.8)
     caption(left, f"{n} boxes, {len(kept)} kept")
     axes = figure.add_axes(((side + 0.4) / wide, 0.02, 0.9 * height * columns / n / wide, 0.9))
     _draw_bits(axes, bits, kept)

@@ -130,7 +130,7 @@ def _judge_scan_rows(answer) -> None:
 
 
 def _judge_pack(answer) -> None:
-    for bits in ([True], [False, True], [True, False, True, True], [b % 3 == 0 for b in range(WORD)]):
+    for bits in ([True], [True, False, True, True], [b % 3 == 0 for b in range(WORD)]):
         got, want = answer(bits), right.pack(bits)
         if got == want:
             continue
@@ -216,12 +216,12 @@ def _judge_words(answer) -> None:
         bits = right.bits_of(got)
         if n == WORD:
             raise Wrong("right for 30 boxes, wrong for 64: `1 << b` is an int, of 32 bits. Write 1ull << b")
+        if torch.equal(bits.view(n, -1, WORD).flip(2), right.bits_of(want).view(n, -1, WORD)):
+            raise Wrong("the bits of each word are the wrong way round: bit b, 1ull << b, is for box j = 64 * w + b")
+        if torch.equal(got[:, 0], want[:, 0]) and not torch.equal(bits[:, :n], right.bits_of(want)[:, :n]):
+            raise Wrong("the first word of each row is right, others are not: bit b of word w is box j = 64 * w + b")
         if bits[:, n:].any():
             raise Wrong(f"a bit from {n} on is set, but there are only {n} boxes: the last word has room for more")
-        if n > WORD and torch.equal(got[:, 0], want[:, 0]):
-            raise Wrong(
-                "the first word of each row is right, the others are not: bit b of word w is box j = 64 * w + b"
-            )
         _judge_table(bits[:, :n], boxes, 0.5)
 
 
@@ -309,7 +309,10 @@ def _judge_settle(answer) -> None:
     (kept, rounds), (want, want_rounds) = got, right.settle(overlaps)
     same_shape(kept, want)
     if torch.equal(kept, ~overlaps.any(0)):
-        raise Wrong("this is the answer after one round; go on until a round changes nothing")
+        raise Wrong(
+            "this is the first round's answer. Go on until a round changes nothing, and ask ALL boxes in each round: "
+            "one that was struck out may come back"
+        )
     if not torch.equal(kept, want):
         raise Wrong(
             "not the greedy answer. Each round begins with ALL boxes again, and asks of each (a column) whether a box "
@@ -335,7 +338,10 @@ def _judge_soft_nms(answer) -> None:
         raise Wrong(
             "each box also lowered its own score (its IoU with itself is 1): only those still in play are lowered"
         )
-    if close(got, scores * torch.exp(-(table**2) / sigma).where(better, 1).prod(0)):
+    factors = torch.exp(-(table**2) / sigma)
+    if close(got, scores * factors.prod(0)):
+        raise Wrong("boxes that are out of play were lowered too: only those still in play are")
+    if close(got, scores * factors.where(better, 1).prod(0)):
         raise Wrong(
             "the boxes were visited by their first scores: after each step the best of the LOWERED scores is next"
         )
@@ -348,7 +354,7 @@ def _judge_soft_nms(answer) -> None:
 
 def _judge_mask_iou(answer) -> None:
     masks = torch.zeros(3, 40, 40, dtype=torch.uint8)
-    masks[0, :20], masks[1, 10:30], masks[2, :, :20] = 1, 1, 1
+    masks[0, :20], masks[1, 10:30], masks[2, :, :15] = 1, 1, 1
     got, want = answer(masks), right.mask_iou(masks)
     same_shape(got, want)
     flat = masks.flatten(1).float()

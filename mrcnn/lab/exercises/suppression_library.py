@@ -90,12 +90,11 @@ def scan_words(words: Tensor) -> Tensor:
 
 
 def settle(overlaps: Tensor) -> tuple[Tensor, int]:
-    kept, rounds = torch.ones_like(overlaps[0]), 0
-    while True:
-        asked = ~(overlaps & kept[:, None]).any(0)
-        if torch.equal(asked, kept):
-            return kept, rounds
+    kept = torch.ones_like(overlaps[0])
+    rounds = 0
+    while not torch.equal(asked := ~(overlaps & kept[:, None]).any(0), kept):
         kept, rounds = asked, rounds + 1
+    return kept, rounds
 
 
 def soft_nms(boxes: Tensor, scores: Tensor, sigma: float) -> Tensor:
