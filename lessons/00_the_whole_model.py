@@ -628,8 +628,8 @@ for least in (box_settings.min_score, 0.5):
 # `min_size=(128,)` is the length of the *short* side after resizing: the picture is made 128 × 128 again, and only the
 # answer becomes larger, as it is given in the picture's own pixels. To let it through, change the setting:
 # `with changed(model, "settings", images=dataclasses.replace(model.settings.images, min_size=(256,))):`. Then the maps
-# have four times as many cells, and there are four times as many anchors. Proposals, pooled features, and the maps of the
-# mask and keypoint heads keep their shapes: their cost does not grow with the picture.
+# have four times as many cells, and there are four times as many anchors. Proposals, pooled features, and the maps of
+# the mask and keypoint heads keep their shapes: their cost does not grow with the picture.
 #
 # </details>
 #

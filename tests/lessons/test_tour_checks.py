@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from lesson_cells import answer, solution, stub, verdict
 
-from mrcnn import backbone, images, zoo
+from mrcnn import images, model, zoo
 from mrcnn.anchors import AnchorSettings
 from mrcnn.lab.exercises import tour
 
@@ -93,8 +93,7 @@ def test_anchors_are_counted_as_the_backbone_and_torchvision_make_them(size):
     image_list = pytest.importorskip("torchvision.models.detection.image_list").ImageList
     height, width = (-(-side // 32) * 32 for side in size)
     with torch.device("meta"):
-        body = backbone.resnet_fpn("resnet50", backbone.FrozenBatchNorm2d)
-        maps = body(torch.empty(1, 3, height, width))
+        maps = model.make_backbone(model.BackboneSettings())(torch.empty(1, 3, height, width))
     maps = [torch.empty(each.shape) for each in maps]
     settings = AnchorSettings()
     anchors = generator(settings.sizes, (settings.ratios,) * 5)
@@ -114,8 +113,12 @@ def test_the_libraries_agree_with_torchvision():
 
 
 def test_the_stages_multiply_adds_are_those_of_the_formula():
-    model = zoo.playground_rcnn().eval()
+    """Counted also where convolution, sum and ReLU are one call."""
+    small = zoo.playground_rcnn().eval()
     maps = [torch.zeros(1, 64, 2**side, 2**side) for side in (5, 4, 3, 2, 1)]
     formula = answer(solution("00", "multiply_adds"))
     want = sum(formula(64, 64, 3, *m.shape[2:]) + formula(64, 15, 1, *m.shape[2:]) for m in maps)
-    assert tour.count_multiply_adds(lambda: model.rpn.head(maps)) == want
+    assert tour.count_multiply_adds(lambda: small.rpn.head(maps)) == want
+    block = small.backbone.body.layer2[0]  # two convolutions and a shortcut, which is added
+    want = formula(32, 64, 3, 16, 16) + formula(64, 64, 3, 16, 16) + formula(32, 64, 1, 16, 16)
+    assert tour.count_multiply_adds(lambda: block(torch.zeros(1, 32, 32, 32))) == want
