@@ -1,5 +1,6 @@
 """Runs in processes of their own: interrupted, killed, and two beside each other."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -33,13 +34,15 @@ def wait_for_checkpoint(run: subprocess.Popen, out: Path, step: int) -> None:
 
 
 def test_killed_and_resumed_has_the_same_bits(tmp_path):
-    """kill -9 wherever the run happens to be, twice; then the rest in one go."""
+    """kill -9 wherever the run happens to be, ten times in a row; then the rest in one go."""
     whole = tiny_model()
     train(whole, Noise(), tiny_settings(steps=400, checkpoint_every=3), out=tmp_path / "whole")
     out = tmp_path / "killed"
-    for step in (20, 60):
-        run = start(out, 400, "checkpoint_every=3", "resume=True", "workers=1" if step == 60 else "workers=0")
-        wait_for_checkpoint(run, out, step)
+    moments = random.Random(0)
+    for number in range(1, 11):
+        run = start(out, 400, "checkpoint_every=3", "resume=True", f"workers={number % 2}")
+        wait_for_checkpoint(run, out, 20 * number)
+        time.sleep(moments.uniform(0, 0.1))  # a few steps, or in the middle of one
         run.kill()
         assert run.wait(30) == -signal.SIGKILL
         run.stderr.close()
