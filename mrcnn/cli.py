@@ -130,6 +130,7 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]))
 @click.option("--weight-decay", type=float)
 @click.option("--schedule", type=click.Choice(["cosine", "steps"]), help="How the learning rate falls.")
+@click.option("--milestones", type=float, nargs=2, help="Shares of the run after which it falls (steps).")
 @click.option("--warmup", type=float, help="Share of the run in which the learning rate rises.")
 @click.option("--clip", type=float, help="The longest gradient.")
 @click.option("--average", type=float, help="Decay per step of the averaged weights; 0: none.")

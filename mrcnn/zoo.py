@@ -75,9 +75,10 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: b
     """
     if pretrained:
         if (num_classes, num_keypoints) != (7, 17) or options:
+            got = {"num_classes": num_classes, "num_keypoints": num_keypoints, **options}
             raise ValueError(
-                "pretrained=True gives the playground's own model, of 7 classes and 17 joints, and no other settings; got "
-                f"num_classes={num_classes}, num_keypoints={num_keypoints}{', ' * bool(options)}{', '.join(options)}"
+                "pretrained=True gives the playground's own model, of 7 classes and 17 joints, and no other settings; "
+                f"got {', '.join(f'{name}={value}' for name, value in got.items())}"
             )
         from mrcnn.engine.checkpoint import load_model  # which in turn builds models by their names
 

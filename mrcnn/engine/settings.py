@@ -53,6 +53,7 @@ class TrainSettings:
             ("schedule", self.schedule in ("cosine", "steps"), "'cosine' or 'steps'"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("warmup", 0 <= self.warmup < 1, "a share of the run, from 0 to below 1"),
+            ("milestones", all(0 < m < 1 for m in self.milestones), "shares of the run, between 0 and 1"),
             ("average", 0 <= self.average < 1, "a decay from 0 to below 1"),
             ("clip", self.clip is None or self.clip > 0, "more than 0, or None"),
             ("frozen_stages", 0 <= self.frozen_stages <= 5, "0 to 5 (the stem and four layers)"),

@@ -72,6 +72,7 @@ def test_a_model_without_anything_to_train_is_refused():
         ({"steps": 1, "optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', got 'adam'"),
         ({"steps": 1, "schedule": "line"}, "schedule must be"),
         ({"steps": 1, "warmup": 1.0}, "warmup must be a share"),
+        ({"steps": 1, "milestones": (0.5, 60_000)}, "milestones must be shares of the run"),
         ({"steps": 1, "average": 1.0}, "average must be a decay"),
         ({"steps": 1, "frozen_stages": 6}, "frozen_stages must be 0 to 5"),
         ({"steps": 1, "batch_size": 0}, "batch_size must be more than 0"),
