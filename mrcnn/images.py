@@ -75,8 +75,9 @@ def prepare(
     """Normalises, resizes and pads a list of pictures (3, h, w) into one batch; targets follow their pictures."""
     original_sizes = [(image.shape[1], image.shape[2]) for image in images]
     sizes = []
-    for size in original_sizes:
-        choice = int(torch.randint(len(settings.min_size), ())) if training else -1
+    for index, size in enumerate(original_sizes):
+        random = seeded(targets[index] if targets else {}, torch.device("cpu"))
+        choice = int(torch.randint(len(settings.min_size), (), generator=random)) if training else -1
         sizes.append(resized_size(size, settings.min_size[choice], settings.max_size))
     height, width = (
         math.ceil(max(size[axis] for size in sizes) / settings.divisor) * settings.divisor for axis in (0, 1)
@@ -89,6 +90,12 @@ def prepare(
     if targets is not None:
         targets = [prepare_target(*each) for each in zip(targets, original_sizes, sizes, strict=True)]
     return ImageBatch(pixels, sizes, original_sizes), targets
+
+
+def seeded(target: dict, device: torch.device) -> torch.Generator | None:
+    """What a picture's random choices are drawn from: its own generator if the target has a "seed" (training gives one
+    to each picture, so that its samples do not depend on the pictures beside it); otherwise torch's global one."""
+    return torch.Generator(device).manual_seed(target["seed"]) if "seed" in target else None
 
 
 def scale_keypoints(keypoints: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
-from mrcnn.images import find_joints
+from mrcnn.images import find_joints, seeded
 from mrcnn.layers import ConvNorm, fully_connected
 from mrcnn.rpn import SMOOTH_L1_BETA, mean_or_zero, sample
 
@@ -286,7 +286,8 @@ class RoIHeads(nn.Module):
         """
         proposals = torch.cat((proposals, target["boxes"]))
         objects, _ = ops.match_anchors(proposals, target["boxes"], self.box.positive_iou, self.box.positive_iou)
-        drawn = sample(objects >= 0, objects < 0, self.box.samples, self.box.positive_fraction)
+        random = seeded(target, proposals.device)
+        drawn = sample(objects >= 0, objects < 0, self.box.samples, self.box.positive_fraction, random)
         rows = torch.cat(drawn)
         objects = objects[rows]
         if len(target["labels"]) == 0:

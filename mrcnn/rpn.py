@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.anchors import AnchorSettings, make_anchors
-from mrcnn.images import ImageBatch
+from mrcnn.images import ImageBatch, seeded
 from mrcnn.layers import ConvNorm
 
 
@@ -131,7 +131,10 @@ class RegionProposalNetwork(nn.Module):
             matches, _ = ops.match_anchors(
                 anchors, target["boxes"], settings.positive_iou, settings.negative_iou, allow_low_quality_matches=True
             )
-            positive, negative = sample(matches >= 0, matches == -1, settings.samples, settings.positive_fraction)
+            random = seeded(target, anchors.device)
+            positive, negative = sample(
+                matches >= 0, matches == -1, settings.samples, settings.positive_fraction, random
+            )
             wanted.append(box_maths.encode(target["boxes"][matches[positive]], anchors[positive], DELTA_WEIGHTS))
             positives.append(positive + picture * len(anchors))
             negatives.append(negative + picture * len(anchors))
@@ -150,7 +153,13 @@ class RegionProposalNetwork(nn.Module):
         }
 
 
-def sample(positive: Tensor, negative: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+def sample(
+    positive: Tensor,
+    negative: Tensor,
+    count: int,
+    positive_fraction: float,
+    random: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
     """Draws at most `count` rows at random, at most `positive_fraction` of them positive (Faster R-CNN, section 3.1).
 
     positive, negative: bool (A,). Returns the rows drawn of each, int64, in no order.
@@ -158,8 +167,8 @@ def sample(positive: Tensor, negative: Tensor, count: int, positive_fraction: fl
     positive, negative = positive.nonzero()[:, 0], negative.nonzero()[:, 0]
     num_positive = min(len(positive), int(count * positive_fraction))
     num_negative = min(len(negative), count - num_positive)
-    positive = positive[torch.randperm(len(positive), device=positive.device)[:num_positive]]
-    negative = negative[torch.randperm(len(negative), device=negative.device)[:num_negative]]
+    positive = positive[torch.randperm(len(positive), generator=random, device=positive.device)[:num_positive]]
+    negative = negative[torch.randperm(len(negative), generator=random, device=negative.device)[:num_negative]]
     return positive, negative
 
 

@@ -7,6 +7,7 @@ import torch
 import twins
 
 import mrcnn
+from mrcnn.data import Playground
 from mrcnn.images import ImageSettings
 
 EVERYTHING = 10**6  # more samples than there are anchors: both samplers then take all, in whatever order they draw
@@ -195,3 +196,27 @@ def test_evaluation_sees_every_training_step(optimiser, options, mode):
         after = backbone.eval()(picture)[0]
         torch.testing.assert_close(after, fresh.eval()(picture)[0])
     assert (after - before).abs().max() > 1e-3
+
+
+def test_a_picture_with_a_seed_is_sampled_alike_in_every_batch():
+    """Its random choices depend on neither the pictures beside it nor torch's generator; without a seed they do."""
+    scenes = Playground(3, seed=5)
+    model = mrcnn.playground_rcnn().train()
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.eval()  # whose statistics are the batch's
+
+    def losses(indices, seed):
+        torch.manual_seed(len(indices))
+        pictures = [(image, target | seed(index)) for index, (image, target) in ((i, scenes[i]) for i in indices)]
+        images, targets = zip(*pictures, strict=True)
+        with torch.no_grad():
+            found = model(list(images), list(targets))
+        return torch.stack([found["loss_objectness"], found["loss_rpn_box_reg"]]) * len(indices)
+
+    def own(index):
+        return {"seed": index}
+
+    alone = sum(losses([index], own) for index in range(3))
+    torch.testing.assert_close(losses([0, 1, 2], own), alone, rtol=1e-4, atol=1e-6)  # 128 samples of each picture
+    none = sum(losses([index], lambda _: {}) for index in range(3))
+    assert (losses([0, 1, 2], lambda _: {}) - none).abs().max() > 1e-3
