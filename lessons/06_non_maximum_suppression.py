@@ -761,7 +761,7 @@ launches = {
 }
 for name, (yours, grid, block, out) in launches.items():
     if not hasattr(yours, "kernel"):
-        print(f"{name:<12} not written yet")
+        print(f"{name:<12} no kernel of yours to count yet")
         continue
     counts = threads.count_accesses(yours.kernel.trace[grid, block](few, out.to(few.device), 64, 0.5))
     result = counts["overlaps" if name == "pair_matrix" else "words"]
