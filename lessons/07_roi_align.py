@@ -805,7 +805,7 @@ print("the trace says:", trace.findings[0])
 # %% [markdown]
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
 # happen between two threads at the line that the trace names? Here is what it saw: each cell of the gradient with the
-# threads that used it (“5 of” says that there were five of them), and a mark where two of them collide.
+# threads that used it (“×5” says that there were five of them), and a mark where two of them collide.
 
 # %%
 threads.draw_cells(trace, "grad_features", SHAPE[2:])
