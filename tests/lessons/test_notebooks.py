@@ -152,6 +152,7 @@ def test_build(built):
     assert files == {"90_twice.py", "90_twice.ipynb", "pictures", "90.png"}
     made = nbformat.read(built.with_suffix(".ipynb"), as_version=4)
     nbformat.validate(made)
+    assert made.metadata == build.METADATA  # and so no versions
     assert problems_of(made, SAYS[False]) == []
     assert build.cover(made).startswith(b"\x89PNG")
     assert (built.parent / "pictures" / "90.png").read_bytes() == build.cover(made)
@@ -257,10 +258,11 @@ def test_cells_as_answers(built):
     exercise = Exercise(judge, lambda x: 2 * x)
     assert verdict(exercise, answer(stub(built, "twice"))) == ("not written", "not written yet.")
     assert verdict(exercise, answer(solution(built, "twice"))) == ("right", "")
-    source = "def helper(x):\n    return x + extra\n\n\ndef twice(x):\n    return helper(x)"
+    source = "def helper(x):\n    return extra\n\n\ndef twice(x):\n    return x + helper(x)"
     assert answer(source, extra=3)(3) == 6
     assert verdict(exercise, answer(source)) == (
         "wrong",
         "it raised NameError at your line 2: name 'extra' is not defined",
     )
     assert answer(solution(built, "double_it")).__name__ == "double_it"
+    assert answer("%%cpp\nvoid helper(int n) {}\nvoid last(int n) { helper(n); }").__name__ == "last"
