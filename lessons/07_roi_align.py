@@ -26,7 +26,7 @@ import torch
 from mrcnn import lab, ops
 from mrcnn.data.playground import Playground
 from mrcnn.lab import check, roi_pictures, threads
-from mrcnn.lab.exercises import pooling, pooling_gradient
+from mrcnn.lab.exercises import pooling, pooling_gradient, pooling_rounded
 from mrcnn.ops import reference
 
 # %matplotlib inline
@@ -195,10 +195,10 @@ pool_one = check(pooling.pool_one, pool_one)
 roi_pictures.rounding(brightness[0, 0], box / STRIDE, bins=3)
 
 # %% [markdown]
-# Write it, in about 11 lines. Round the corners to the nearest whole number, `math.floor(v + 0.5)`. The last row and
-# column belong to the box, so there are `y2 - y1 + 1` rows, at least 1. Bin `p` has the rows from `floor(p * rows /
-# bins)` to before `ceil((p + 1) * rows / bins)`, counted from `y1`. Cells outside the map do not count, and a bin
-# without cells is 0.
+# Write it, in about 11 lines. Round the corners of `box` as they are, without the half pixel, to the nearest whole
+# number, `math.floor(v + 0.5)`. The last row and column belong to the box, so there are `y2 - y1 + 1` rows, at least 1.
+# Bin `p` has the rows from `floor(p * rows / bins)` to before `ceil((p + 1) * rows / bins)`, counted from `y1`. Cells
+# outside the map do not count, and a bin without cells is 0.
 
 
 # %% exercise="roi_pool_one"
@@ -228,7 +228,7 @@ def roi_pool_one(feature_map, box, bins):
 # </details>
 
 # %%
-roi_pool_one = check(pooling.roi_pool_one, roi_pool_one)
+roi_pool_one = check(pooling_rounded.roi_pool_one, roi_pool_one)
 
 # %% [markdown]
 # Now the experiment. We push a box to the right, a tenth of a cell at a time, over a map that holds in each cell its

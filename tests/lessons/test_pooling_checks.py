@@ -6,12 +6,12 @@ import pytest
 import torch
 from lesson_cells import answer, solution, stub, verdict
 
-from mrcnn.lab.exercises import pooling, pooling_gradient, pooling_library
+from mrcnn.lab.exercises import pooling, pooling_gradient, pooling_library, pooling_rounded
 
 EXERCISES = {
     "bilinear": pooling.bilinear,
     "pool_one": pooling.pool_one,
-    "roi_pool_one": pooling.roi_pool_one,
+    "roi_pool_one": pooling_rounded.roi_pool_one,
     "to_cells": pooling.to_cells,
     "sample_points": pooling.sample_points,
     "roi_align_first": pooling.roi_align_first,
@@ -42,10 +42,48 @@ MISTAKES = [
     ("pool_one", {"(i + 0.5)": "i", "(j + 0.5)": "j"}, "at the corners"),
     ("pool_one", {"out[p, q]": "out[q, p]"}, "rows and columns of the result are exchanged"),
     ("pool_one", {"x1, y1, x2, y2": "y1, x1, y2, x2"}, "x and y are exchanged"),
+    (
+        "pool_one",
+        {"(i + 0.5) * step_y": "(i + 0.5) * step_y - 0.5", "(j + 0.5) * step_x": "(j + 0.5) * step_x - 0.5"},
+        "taken off twice",
+    ),
+    (
+        "pool_one",
+        {"(x2 - x1) / (bins * samples), (y2 - y1) / (bins * samples)": "(x2 - x1) / bins, (y2 - y1) / bins"},
+        "not 1 / bins",
+    ),
+    (
+        "pool_one",
+        {
+            "range(p * samples, (p + 1) * samples)": "range(p, bins * samples, bins)",
+            "range(q * samples, (q + 1) * samples)": "range(q, bins * samples, bins)",
+        },
+        "in bin i // samples",
+    ),
     ("roi_pool_one", {"math.floor(v + 0.5)": "int(v)"}, "not rounded to the nearest"),
     ("roi_pool_one", {"y2 - y1 + 1": "y2 - y1", "x2 - x1 + 1": "x2 - x1"}, "both included"),
     ("roi_pool_one", {"cells.max()": "cells.mean()"}, "takes the largest"),
     ("roi_pool_one", {"out[p, q]": "out[q, p]"}, "rows and columns"),
+    ("roi_pool_one", {"math.floor(v + 0.5)": "math.floor(v)"}, "did you take the half pixel off"),
+    (
+        "roi_pool_one",
+        {"max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)": "top:bottom, left:right"},
+        "begins at the LAST row",
+    ),
+    ("roi_pool_one", {"max(bottom, 0)": "bottom", "max(right, 0)": "right"}, "ends before the LAST row"),
+    ("roi_pool_one", {"if cells.numel()": "if True"}, "a bin without cells is 0"),
+    ("roi_pool_one", {"torch.zeros(bins, bins)": "torch.full((bins, bins), -math.inf)"}, "a bin without cells is 0"),
+    ("roi_pool_one", {"max(y2 - y1 + 1, 1)": "y2 - y1 + 1", "max(x2 - x1 + 1, 1)": "x2 - x1 + 1"}, "with x2 < x1"),
+    ("roi_pool_one", {"in box.tolist()": "in box.clamp(0, feature_map.shape[0] - 1).tolist()"}, "too early"),
+    (
+        "roi_pool_one",
+        {
+            "cells = feature_map[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]": "cells = torch.stack("
+            "[feature_map[y, x] for y in range(max(top, 0), bottom) for x in range(max(left, 0), right)] or "
+            "[torch.tensor(0.0)])"
+        },
+        "a cell that the map does not have",
+    ),
     ("to_cells", {"  if (i >= n) return;\n": ""}, "threads too many write"),
     ("to_cells", {"i >= n": "i > n"}, "1 thread too many writes"),
     ("to_cells", {"i >= n": "i >= n - 1"}, "last cell is not written"),
@@ -57,6 +95,13 @@ MISTAKES = [
     ("sample_points", {"  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n": ""}, "edge"),
     ("sample_points", {"min(top + 1, height - 1)": "top + 1"}, "wrong at its edge"),
     ("sample_points", {"if (y < -1 || y > height || x < -1 || x > width)": "if (false)"}, "counts as 0"),
+    ("sample_points", {"{ out[i] = 0; return; }": "return;"}, "never set"),
+    ("sample_points", {"out[i] = (1": "out[i] += (1"}, "never set"),
+    ("to_cells", {"cells[i] = ": "cells[i] += "}, "never set"),
+    ("roi_align_first", {"out[n] = ": "out[n] += "}, "never set"),
+    ("roi_align_first", {"c = n / (bins * bins) % channels": "c = n / bins % channels"}, "of another channel"),
+    ("roi_align_first", {" / (bins * samples)": " / bins"}, "not 1 / bins"),
+    ("roi_align_first", {"- 0.5f": "- 1"}, "taken off twice"),
     ("roi_align_first", {" - 0.5f": ""}, "did you leave out the half pixel"),
     ("roi_align_first", {"out[n] = sum / (samples * samples)": "out[n] = sum"}, "divide by how many"),
     ("roi_align_first", {"(int)roi[0] * channels + c": "c"}, "its own image's number is roi[0]"),
@@ -83,6 +128,12 @@ MISTAKES = [
         "roi_align_better",
         {"((k * bins + p) * bins + q) * channels + c": "((k * channels + c) * bins + p) * bins + q"},
         "wrong places",
+    ),
+    ("roi_align_better", {"four.cell[t] * channels + c": "four.cell[t] + c"}, "not cell + c"),
+    (
+        "roi_align_better",
+        {"      float sum = 0;\n": "", "  for (int p = 0": "  float sum = 0;\n  for (int p = 0"},
+        "begin each with sum = 0",
     ),
     ("roi_align_better", {"= sum / (samples * samples)": "= sum"}, "divide by how many"),
     ("roi_align_better", AT_CORNERS, "at the corners"),

@@ -1,4 +1,4 @@
-"""The exercises of lesson 07: RoIPool, RoIAlign and its gradient, in Python and as kernels."""
+"""The exercises of lesson 07: RoIAlign, in Python and as kernels."""
 
 import math
 
@@ -38,6 +38,7 @@ EDGE = torch.tensor([[3.0, 4.0], [-0.5, 2.25], [3.75, 1.5], [1.5, -0.75], [0.25,
 OUTSIDE = torch.tensor([[-1.25, 2.0], [1.0, -3.0], [4.5, 1.0], [2.0, 5.25]])
 
 
+UNSET = "some or all of `out` was never set: each thread must assign its output (=, not +=), also where the value is 0"
 ONE_CELL = "this is one cell's value, the nearest or the top left one. A sample lies between four cells"
 
 
@@ -60,10 +61,17 @@ def _judge_samples(sample) -> None:
     )
     if not close(sample(MAP, EDGE), library.sample(MAP, EDGE)):
         raise Wrong(
-            "right inside the map, wrong at its edge: less than one cell outside, a sample reads the border cell. "
-            "Clamp y and x before all else, and never read below the last row or right of the last column"
+            "right inside the map, wrong at its edge: a sample within one cell outside reads the border cell. After "
+            "the test for more than one cell outside (step 1), move y and x into the map (step 2), and never read "
+            "below the last row or right of the last column (step 3)"
         )
-    if not close(sample(MAP, OUTSIDE), library.sample(MAP, OUTSIDE)):
+    try:
+        outside = sample(MAP, OUTSIDE)
+    except NotWritten as problem:  # a bare `return` there; inside the map it did write
+        raise Wrong(UNSET) from problem
+    if outside.isnan().any():
+        raise Wrong(UNSET)
+    if not close(outside, library.sample(MAP, OUTSIDE)):
         raise Wrong(
             "right on the map, wrong far from it: a sample more than one cell outside counts as 0, and is not moved to "
             "the border"
@@ -107,12 +115,15 @@ def mistaken(pool, rois: Tensor, bins: int, samples: int, scale: float):
         return torch.cat([rois[:, :1], boxes + by], dim=1)
 
     yield HALF_PIXEL, pool(rois, scale, False)
+    yield "the half pixel is taken off twice: once is enough", pool(moved(-0.5 / scale), scale, True)
     yield (
         "x and y are exchanged: a box is x1, y1, x2, y2, and rows go with y",
         pool(rois[:, [0, 2, 1, 4, 3]], scale, True),
     )
     corners = "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5"
     yield corners, pool(moved(-size / (2 * bins * samples)), scale, True)
+    longer = torch.cat([rois[:, :3], boxes[:, :2] + samples * size[:, :2]], dim=1)
+    yield "a sample's part is 1 / (bins * samples) of the box's side, not 1 / bins", pool(longer, scale, True)
     if scale != 1:
         yield (
             "the half pixel is one of the map: take it off after multiplying by scale",
@@ -132,12 +143,15 @@ def _judge_pool_one(answer) -> None:
 
     rois = torch.cat([torch.zeros(1), box])[None]
     want = pool(rois, 1.0, True)
+    each_sample = ops.roi_align(feature_map[None, None], rois, BINS * SAMPLES, 1.0, 1, True)[0, 0]
+    dealt_out = each_sample.view(SAMPLES, BINS, SAMPLES, BINS).mean((0, 2))
     compare(
         answer(feature_map, box, BINS, SAMPLES),
         want,
         [
             ("each bin is the sum of its samples: divide by how many there are", want * SAMPLES**2),
             ("rows and columns of the result are exchanged", want.T),
+            ("samples that follow one another belong to one bin: sample i is in bin i // samples", dealt_out),
             *mistaken(pool, rois, BINS, SAMPLES, 1.0),
         ],
     )
@@ -155,9 +169,13 @@ def _judge_roi_align(answer) -> None:
     want = pool(ROIS, SCALE, True)
     here = device()
     got = answer(features.to(here), ROIS.to(here), BINS, SAMPLES, SCALE).cpu()
+    same_shape(got, want)
     last = want.permute(0, 2, 3, 1)  # (K, bins, bins, C)
     misplaced = "right numbers in the wrong places: look again at the number that an output has in memory"
     turned = features.permute(0, 2, 3, 1).reshape(features.shape)
+    nearest = (got[:, :, None] - want[:, None]).abs().argmin(2)  # (K, C, bins, bins): the channel that it looks like
+    side_by_side = torch.nn.functional.pad(features.permute(0, 2, 3, 1).flatten(1), (0, features.shape[1]))
+    one_apart = side_by_side.unfold(1, features[0, 0].numel(), 1)[:, : features.shape[1]].view(features.shape)
     compare(
         got,
         want,
@@ -176,6 +194,16 @@ def _judge_roi_align(answer) -> None:
                 "cell * channels + c",
                 ops.roi_align(turned, ROIS, BINS, SCALE, SAMPLES, True),
             ),
+            (
+                "the cells are read as if they had one channel: with channels last, channel c of a cell is number "
+                "cell * channels + c, not cell + c",
+                ops.roi_align(one_apart, ROIS, BINS, SCALE, SAMPLES, True),
+            ),
+            (
+                "each bin also has the sum of the bins before it: begin each with sum = 0",
+                want.flatten(2).cumsum(2).view(want.shape),
+            ),
+            ("right values, but some of another channel: look again at how c follows from n", want.gather(1, nearest)),
         ],
     )
 
@@ -193,18 +221,17 @@ def _guarded(values: Tensor, around: float = math.nan) -> tuple[Tensor, Tensor]:
     return whole, middle
 
 
-def _output(*shape: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    return _guarded(torch.full(shape, math.nan, device=like.device))
-
-
-def _written(whole: Tensor, out: Tensor) -> Tensor:
-    """What the kernel wrote, if it did, and nowhere else."""
+def _written(launch, *shape: int) -> Tensor:
+    """What `launch(out)` writes into `out` of this shape, if it does, and nowhere else."""
+    whole, out = _guarded(torch.full(shape, math.nan, device=device()))
+    launch(out)
     beyond = int((~whole[-GUARD:].isnan()).sum() + (~whole[:GUARD].isnan()).sum())
     if beyond:
         who = "1 thread too many writes" if beyond == 1 else f"{beyond} threads too many write"
         raise Wrong(f"{who}, past the end of the output: that is what the guard is for, `if (i >= n) return;`")
-    if out.isnan().all():
-        raise NotWritten
+    if out.isnan().all():  # nothing was written, or added to what was there
+        launch(out.zero_())
+        raise Wrong(UNSET) if out.any() else NotWritten
     return out.clone()
 
 
@@ -214,9 +241,8 @@ def blocks(items: int) -> int:
 
 def _launch_to_cells(kernel):
     def to_cells(pixels: Tensor, scale: float) -> Tensor:
-        whole, cells = _output(len(pixels), like=pixels)
-        kernel[blocks(len(pixels)), THREADS](pixels, cells, scale, len(pixels))
-        return _written(whole, cells)
+        run = kernel[blocks(len(pixels)), THREADS]
+        return _written(lambda cells: run(pixels, cells, scale, len(pixels)), len(pixels))
 
     return to_cells
 
@@ -249,9 +275,8 @@ to_cells = Exercise(judge=_judge_to_cells, library=lambda pixels, scale: pixels 
 def _launch_sample_points(kernel):
     def sample_points(feature_map: Tensor, points: Tensor) -> Tensor:
         _, guarded = _guarded(feature_map)
-        whole, out = _output(len(points), like=feature_map)
-        kernel[blocks(len(points)), THREADS](guarded, points.contiguous(), out, len(points), *feature_map.shape)
-        return _written(whole, out)
+        points, run = points.contiguous(), kernel[blocks(len(points)), THREADS]
+        return _written(lambda out: run(guarded, points, out, len(points), *feature_map.shape), len(points))
 
     return sample_points
 
@@ -268,11 +293,11 @@ def _launch_roi_align_first(kernel):
     def roi_align_first(features: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
         channels, height, width = features.shape[1:]
         _, guarded = _guarded(features)
-        whole, out = _output(len(rois), channels, bins, bins, like=features)
-        arguments = (out.numel(), channels, height, width, bins, samples, scale)
+        shape = (len(rois), channels, bins, bins)
+        arguments = (math.prod(shape), channels, height, width, bins, samples, scale)
         _, guarded_rois = _guarded(rois, 0)  # threads without a guard read on: image 0, and not a wild one
-        kernel[blocks(out.numel()), THREADS](guarded, guarded_rois, out, *arguments)
-        return _written(whole, out)
+        run = kernel[blocks(math.prod(shape)), THREADS]
+        return _written(lambda out: run(guarded, guarded_rois, out, *arguments), *shape)
 
     return roi_align_first
 
@@ -286,46 +311,16 @@ def _launch_roi_align_better(kernel):
     def roi_align_better(features: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
         channels, height, width = features.shape[1:]
         _, guarded = _guarded(features.permute(0, 2, 3, 1))
-        whole, out = _output(len(rois), bins, bins, channels, like=features)
-        kernel[len(rois), channels](guarded, rois, out, height, width, bins, samples, scale)
-        return _written(whole, out).permute(0, 3, 1, 2)
+        run = kernel[len(rois), channels]
+        last = _written(
+            lambda out: run(guarded, rois, out, height, width, bins, samples, scale), len(rois), bins, bins, channels
+        )
+        return last.permute(0, 3, 1, 2)
 
     return roi_align_better
 
 
 roi_align_better = Exercise(judge=_judge_roi_align, library=library.roi_align, wrap=_launch_roi_align_better)
-
-
-# ---- RoIPool: the same with everything rounded -----------------------------------------------------------------------
-
-
-def _judge_roi_pool(answer) -> None:
-    feature_map, box = _features()[0, 0], torch.tensor([1.75, 0.6, 8.25, 6.7])
-    want = library.roi_pool(feature_map, box, BINS)
-    x1, y1, x2, y2 = box.round().int().tolist()
-    cut = feature_map[y1 : y2 + 1, x1 : x2 + 1]
-    compare(
-        answer(feature_map, box, BINS),
-        want,
-        [
-            ("rows and columns of the result are exchanged", want.T),
-            (
-                "each bin is the mean of its cells; RoIPool takes the largest",
-                torch.nn.functional.adaptive_avg_pool2d(cut[None], BINS)[0],
-            ),
-            (
-                "the last row and column are left out: cells are counted from round(x1) to round(x2), both included",
-                library.roi_pool(feature_map, box, BINS, last=0),
-            ),
-            (
-                "the box is cut off to whole cells (int or floor), not rounded to the nearest",
-                library.roi_pool(feature_map, box, BINS, round=math.floor),
-            ),
-        ],
-    )
-
-
-roi_pool_one = Exercise(judge=_judge_roi_pool, library=library.roi_pool)
 
 
 # ---- rows and columns apart ------------------------------------------------------------------------------------------
