@@ -4,8 +4,8 @@
 // at all, one vector loop finds the IoUs and updates each anchor's best object. Anchors come in raster order, so a chunk
 // covers a small part of the picture and most objects do not touch it: those pairs cost one comparison of boxes per chunk.
 //
-// Low-quality matches need each object's best IoU over all anchors, known only after that pass. A second one looks for
-// anchors that reach it, in the few chunks that hold an anchor with as good an IoU as that.
+// Low-quality matches need each object's best IoU over all anchors, known only after that pass, which also notes in which
+// chunk it was first reached and in which last. Only between those is there anything left to claim.
 #include <algorithm>
 #include <limits>
 #include <mutex>
@@ -20,6 +20,22 @@ namespace {
 
 constexpr int64_t LANES = 128;  // anchors per chunk
 
+// The best IoU that an object has with any anchor, and the first and the last chunk with an anchor that reaches it.
+template <typename scalar_t>
+struct Best {
+  scalar_t iou = 0;
+  int64_t first = 0, last = -1;
+
+  MRCNN_INLINE void meet(const Best& other) {
+    if (other.iou > iou) {
+      *this = other;
+    } else if (other.iou == iou && iou > 0) {
+      first = std::min(first, other.first);
+      last = std::max(last, other.last);
+    }
+  }
+};
+
 template <typename scalar_t>
 struct Problem {
   const scalar_t* anchors;  // (A, 4)
@@ -27,8 +43,7 @@ struct Problem {
   const scalar_t* gt_boxes;  // (G, 4)
   int64_t num_gt;
   scalar_t high_threshold, low_threshold;
-  std::vector<scalar_t> best_of_gt;  // (G,) best IoU over all anchors, at least 0
-  std::vector<scalar_t> best_of_chunk;  // best IoU of each chunk's anchors with any object
+  std::vector<Best<scalar_t>> best_of_gt;  // (G,)
   int64_t* matches;  // (A,)
   scalar_t* iou;  // (A,)
 };
@@ -99,7 +114,8 @@ MRCNN_INLINE scalar_t area_of(const scalar_t* box) {
 
 // First pass over chunks from..to-1: every anchor's best IoU and match, and the best that each object saw here.
 template <typename scalar_t>
-MRCNN_INLINE void find_best(Problem<scalar_t>& problem, int64_t from, int64_t to, scalar_t* best_of_gt) {
+MRCNN_INLINE void find_best(
+    Problem<scalar_t>& problem, int64_t from, int64_t to, std::vector<Best<scalar_t>>& best_of_gt) {
   using index_t = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int64_t>;  // as wide as a coordinate
   for (int64_t begin = from * LANES; begin < std::min(to * LANES, problem.num_anchors); begin += LANES) {
     const Chunk<scalar_t> chunk(problem, begin);
@@ -110,17 +126,17 @@ MRCNN_INLINE void find_best(Problem<scalar_t>& problem, int64_t from, int64_t to
       if (!chunk.touches(gt)) continue;
       const scalar_t gt_area = area_of(gt);
       // Numbers that are not negative are ordered as their bits are, and a maximum of integers can be vectorised.
-      index_t best_here = bits_of<index_t>(best_of_gt[g]);
+      index_t best_here = 0;
       for (int64_t lane = 0; lane < LANES; lane++) {
         const scalar_t iou = chunk.iou(lane, gt, gt_area);
         match[lane] = iou > best[lane] ? index_t(g) : match[lane];  // > : the first object wins a tie
         best[lane] = iou > best[lane] ? iou : best[lane];
         best_here = std::max(best_here, bits_of<index_t>(iou));
       }
-      best_of_gt[g] = bits_of<scalar_t>(best_here);
+      const int64_t here = begin / LANES;
+      best_of_gt[g].meet({bits_of<scalar_t>(best_here), here, here});
     }
     const int64_t count = std::min(LANES, problem.num_anchors - begin);
-    problem.best_of_chunk[begin / LANES] = reduce(best, [](scalar_t a, scalar_t b) { return a > b ? a : b; });
     for (int64_t lane = 0; lane < LANES; lane++) {
       const index_t unmatched = best[lane] < problem.low_threshold || !problem.num_gt ? -1 : -2;
       match[lane] = best[lane] >= problem.high_threshold && problem.num_gt ? match[lane] : unmatched;
@@ -143,51 +159,43 @@ MRCNN_INLINE int64_t arg_max(const Problem<scalar_t>& problem, const Chunk<scala
   return match;
 }
 
-// Second pass: anchors of a chunk that reach some object's best IoU are matched after all, to the object best for *them*.
+// Second pass: anchors that reach the object's best IoU are matched after all, to the object best for *them*.
 template <typename scalar_t>
-void claim_best(Problem<scalar_t>& problem, int64_t chunk_index) {
-  const int64_t begin = chunk_index * LANES, count = std::min(LANES, problem.num_anchors - begin);
-  const Chunk<scalar_t> chunk(problem, begin);
-  for (int64_t g = 0; g < problem.num_gt; g++) {
-    const scalar_t* gt = problem.gt_boxes + 4 * g;
-    const scalar_t wanted = problem.best_of_gt[g];
-    if (!(wanted > 0 && problem.best_of_chunk[chunk_index] >= wanted && chunk.touches(gt))) continue;
-    for (int64_t lane = 0; lane < count; lane++)
-      if (problem.matches[begin + lane] < 0 && chunk.iou(lane, gt, area_of(gt)) == wanted)
+void claim_best(Problem<scalar_t>& problem, int64_t g) {
+  const Best<scalar_t>& best = problem.best_of_gt[g];
+  const scalar_t* gt = problem.gt_boxes + 4 * g;
+  for (int64_t begin = best.first * LANES; begin <= best.last * LANES; begin += LANES) {
+    const Chunk<scalar_t> chunk(problem, begin);
+    if (!chunk.touches(gt)) continue;
+    for (int64_t lane = 0; lane < std::min(LANES, problem.num_anchors - begin); lane++)
+      if (problem.matches[begin + lane] < 0 && chunk.iou(lane, gt, area_of(gt)) == best.iou)
         problem.matches[begin + lane] = arg_max(problem, chunk, lane);
   }
 }
 
-MRCNN_WIDEST void find_best_of(Problem<float>& problem, int64_t from, int64_t to, float* best_of_gt) {
+MRCNN_WIDEST void find_best_of(
+    Problem<float>& problem, int64_t from, int64_t to, std::vector<Best<float>>& best_of_gt) {
   find_best(problem, from, to, best_of_gt);
 }
-MRCNN_WIDEST void find_best_of(Problem<double>& problem, int64_t from, int64_t to, double* best_of_gt) {
+MRCNN_WIDEST void find_best_of(
+    Problem<double>& problem, int64_t from, int64_t to, std::vector<Best<double>>& best_of_gt) {
   find_best(problem, from, to, best_of_gt);
 }
 
 template <typename scalar_t>
 void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
   const int64_t chunks = (problem.num_anchors + LANES - 1) / LANES;
-  problem.best_of_gt.assign(problem.num_gt, 0);
-  problem.best_of_chunk.resize(chunks);
-  std::mutex merging;  // a maximum comes out the same in whatever order threads bring theirs
+  problem.best_of_gt.resize(problem.num_gt);
+  std::mutex merging;  // the best comes out the same in whatever order threads bring theirs
   torch::stable::parallel_for(0, chunks, /*grain_size=*/16, [&](int64_t from, int64_t to) {
-    std::vector<scalar_t> best_here(problem.num_gt, 0);
-    find_best_of(problem, from, to, best_here.data());
+    std::vector<Best<scalar_t>> best_here(problem.num_gt);
+    find_best_of(problem, from, to, best_here);
     const std::lock_guard<std::mutex> lock(merging);
-    for (int64_t g = 0; g < problem.num_gt; g++)
-      problem.best_of_gt[g] = std::max(problem.best_of_gt[g], best_here[g]);
+    for (int64_t g = 0; g < problem.num_gt; g++) problem.best_of_gt[g].meet(best_here[g]);
   });
   if (!allow_low_quality_matches) return;
-  scalar_t least = std::numeric_limits<scalar_t>::infinity();  // of the objects that any anchor touches
-  for (const scalar_t best : problem.best_of_gt)
-    if (best > 0) least = std::min(least, best);
-  std::vector<int64_t> promising;
-  for (int64_t c = 0; c < chunks; c++)
-    if (problem.best_of_chunk[c] >= least) promising.push_back(c);
-  torch::stable::parallel_for(0, promising.size(), /*grain_size=*/256, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) claim_best(problem, promising[i]);
-  });
+  // One object after the other: two may claim the same anchor, and few chunks are looked at.
+  for (int64_t g = 0; g < problem.num_gt; g++) claim_best(problem, g);
 }
 
 std::tuple<Tensor, Tensor> match_anchors(
@@ -205,7 +213,7 @@ std::tuple<Tensor, Tensor> match_anchors(
     using scalar_t = decltype(zero);
     match<scalar_t>(
         {anchors.const_data_ptr<scalar_t>(), n, gt_boxes.const_data_ptr<scalar_t>(), gt_boxes.size(0),
-         static_cast<scalar_t>(high_threshold), static_cast<scalar_t>(low_threshold), {}, {},
+         static_cast<scalar_t>(high_threshold), static_cast<scalar_t>(low_threshold), {},
          matches.mutable_data_ptr<int64_t>(), iou.mutable_data_ptr<scalar_t>()},
         allow_low_quality_matches);
   };
