@@ -402,6 +402,7 @@ figure
 #
 # The **keypoint head** gives one map of 56 × 56 for each of 17 joints: a **heatmap**. For each joint a softmax over all
 # cells asks: which *one* cell is it in? Left and right are the person's own. The crosses mark what was read.
+# The maps are drawn as they come, as logits, before the softmax: the brighter, the likelier.
 
 # %%
 heatmaps = model.roi_heads.predict_keypoints(maps, 4, [found["boxes"]])
@@ -463,7 +464,7 @@ assert all(torch.equal(result[name], answer[name]) for name in answer)
 
 # %% [markdown]
 # So you have seen all of it. Here is the model's own `forward`: the same steps, for many pictures at once. The branch
-# for training gives *losses*, numbers that say how wrong the model was; lesson 11 is about them.
+# for training gives *losses*, numbers that say how wrong the model was; lesson 11 (to come) is about them.
 
 # %%
 lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
@@ -536,16 +537,29 @@ figure, axes = pictures.panels(len(damaged), side=2.5)
 for (name, each), where in zip(damaged.items(), axes, strict=True):
     count = drawings.draw_objects(where, image, each.result, model.labels)
     pictures.caption(where, name, f"{len(each.proposals)} proposals, {count} things found")
+
+for name, each in damaged.items():
+    sure = each.result["scores"] >= 0.5
+    overlap = boxes.iou(target["boxes"], each.result["boxes"][sure])  # (things, sure detections)
+    right = (overlap >= 0.5) & (target["labels"][:, None] == each.result["labels"][sure])
+    found_again = int(right.any(1).sum())
+    print(f"{name:15} {found_again} of {len(things)} things found, {int(sure.sum()) - found_again} boxes too many")
+print("you said:", hurts_most)
 figure
 
 # %% [markdown]
+# Which hurts most? That depends on what you count. The lines above the pictures count two things: what was *lost* (a
+# thing is found if a box of its class has IoU 0.5 or more with it), and what is *too much*. Lost things weigh more: a
+# copy can still be removed afterwards, but nobody can bring back what was not found. So the one with the fewest things
+# found hurts most. One scene is little, though; try another seed.
+#
 # - With swapped levels, anchors of one size look at features that were made for another. And you saw that nearly
 #   every RoI is read from P2: the heads now find P3's numbers there. The places are right, but the numbers mean
 #   something else.
 # - Without normalisation every shape is right and nothing complains. The answer may even look good, only less sure,
 #   or with something missing. Such a mistake stays hidden for long: the picture above is all the warning you get.
-# - Without NMS each thing is found many times over. The places for proposals fill up with copies of the surest
-#   things, and less sure ones may find no place.
+# - Without NMS each thing is found many times over. (The names lie on top of one another: each is one more copy.) The
+#   places for proposals fill up with copies of the surest things, and less sure ones may find no place.
 #
 # ## How fast is it?
 #
@@ -605,7 +619,7 @@ pictures.shares(
 
 # %% [markdown]
 # The two sides do not agree everywhere. Where hardly anything is multiplied, time goes into moving data and into
-# starting many small operations. Lesson 15 follows the milliseconds further.
+# starting many small operations. Lesson 15 (to come) follows the milliseconds further.
 #
 # Each detection costs a mask and 17 heatmaps, however unlikely it is. What if the bar, `min_score`, were lower or
 # higher?
@@ -668,9 +682,9 @@ for least in (0.001, box_settings.min_score, 0.5):
 #
 # ## What we left out
 #
-# How any of it is *learnt* (lessons 11 and 12); how anchors and objects are matched for that (lesson 04); how well it
-# works, in numbers (lesson 13). The full-size models have a ResNet-50 for a backbone, 256 channels, and pictures of
-# 800 pixels, but the same fifteen cards.
+# How any of it is *learnt* (lessons 11 and 12, to come); how anchors and objects are matched for that (lesson 04); how
+# well it works, in numbers (lesson 13, to come). The full-size models have a ResNet-50 for a backbone, 256 channels,
+# and pictures of 800 pixels, but the same fifteen cards.
 #
 # Read on: `mrcnn/model.py`, which you now know; *Mask R-CNN* (He et al., 2017), figures 1, 3 and 4; *Feature Pyramid
 # Networks* (Lin et al., 2017), figure 3 and section 4. The next lesson of this kind is 04, matching anchors.

@@ -13,7 +13,7 @@
 # **You will** fill in a small table by hand, then write the same thing as a Python loop, in PyTorch, in C++, and as
 # two CUDA kernels. One of them has a race in it for a while.
 #
-# **Time** about 90 minutes. **Know first** Python, a little PyTorch, and what IoU is (lesson 03; it is said again
+# **Time** about 90 minutes. **Know first** Python, a little PyTorch, and what IoU is (lesson 00; it is said again
 # below). No CUDA: this is where it begins.
 #
 # **Files** `mrcnn/ops/matching.py`, `mrcnn/ops/reference.py`, `csrc/anchor_matching/`.
@@ -854,10 +854,11 @@ print(f"in 100 scenes {int((tops < trial).sum())} of {len(tops)} objects have no
 # ## What we left out, and where to read on
 #
 # - **Sampling.** A few positive anchors among thousands of negative ones: the loss takes only some of each. That is
-#   lesson 05.
+#   lesson 05 (to come).
 # - **Other ways to match.** Fixed thresholds are a choice. ATSS (Zhang et al., 2020) takes them from each object's
 #   own statistics; DETR (Carion et al., 2020) gives each object exactly one query.
 # - **The rest of the op.** `csrc/anchor_matching/anchor_matching_cuda.cpp` calls the kernels from PyTorch; lesson 15
-#   says how an op is registered.
+#   (to come) says how an op is registered.
 # - **The paper.** Faster R-CNN (Ren et al., 2015), section 3.1.2, has the two rules in one paragraph.
-# - **Next.** Lesson 05 trains the network that needs these matches; lesson 06 is about what it says too often.
+# - **Next.** Lesson 05 (to come) trains the network that needs these matches; lesson 06 is about what it says too
+#   often.

@@ -13,7 +13,7 @@
 # **You will** write it five times: as a Python loop, in PyTorch, in C++, and as two CUDA kernels, the second with 64
 # answers in one number.
 #
-# **Time** about 90 minutes. **Know first** IoU, intersection over union (lesson 03). Lesson 04 helps with CUDA, but
+# **Time** about 90 minutes. **Know first** IoU, intersection over union (lesson 00). Lesson 04 helps with CUDA, but
 # the little that is needed is said here again.
 #
 # **Files** `mrcnn/ops/suppression.py`, `mrcnn/ops/reference.py`, `csrc/nms/`.

@@ -13,7 +13,8 @@
 # **About 90 minutes.** Running everything takes less than one. No GPU is needed: without one, the kernels run on the
 # CPU, thread by thread, and can be watched at it.
 #
-# **Know first:** PyTorch tensors, and what a feature map is (lesson 02). You need not know any CUDA.
+# **Know first:** PyTorch tensors, and what a feature map is (lesson 00). You need not know any CUDA or
+# C++; what you need is shown.
 #
 # **The files:** `mrcnn/ops/pooling.py`, `mrcnn/ops/reference.py`, and the folder `csrc/roi_align/`.
 
@@ -56,7 +57,8 @@ roi_pictures.opening(image, brightness[0, 0], box, pooled[0, 0], STRIDE, samples
 
 # %% [markdown]
 # The bins' borders fall anywhere between the cells. **RoIAlign** lets them: it puts a few **samples** (the dots) into
-# each bin, reads the map at each dot, between the cells, and takes the mean. Nothing is rounded.
+# each bin, reads the map at each dot, between the cells, and takes the mean. Nothing is rounded. (In the maps, here
+# and below, yellow is bright and blue is dark.)
 #
 # ## Predict
 #
@@ -254,16 +256,20 @@ axes.set(xlabel="the box moves by … cells", ylabel="where it reads")
 axes.legend(frameon=False)
 axes.spines[["top", "right"]].set_visible(False)
 wrong = max(abs(value - 5.3 - shift) for value, shift in zip(curves["RoIPool"], shifts.tolist(), strict=True))
-print(f"RoIPool is up to {wrong:.2f} cells off: on a map of stride 16 that is {16 * wrong:.0f} pixels")
+print(f"RoIPool is up to {wrong:.2f} cells off; without the 1 that the maximum adds, {wrong - 1:.2f}")
+print(f"on a map of stride 16 these are {16 * wrong:.0f} and {16 * (wrong - 1):.0f} pixels")
 
 # %% [markdown]
-# RoIAlign follows the box exactly. RoIPool stands still, and then jumps by a whole cell. It also reads too far to the
-# right all the time, since it takes the largest cell, here the last one.
+# RoIAlign follows the box exactly. RoIPool stands still, and then jumps by a whole cell: that is the rounding. It also
+# reads too far to the right all the time, and that is not: it takes the largest cell, and on this map of growing
+# numbers the largest is the last. The bin has three cells here, so their largest is exactly 1 more than their mean, at
+# every point of the curve. The second number above is what the rounding alone would cost.
 #
 # To say *that* there is a person, an error of some pixels does no harm, and RoIPool was made for that. A **mask** is an
 # answer for each pixel. Let us see. We take the person's true mask, shrink it to the map's size, pool it in three ways
 # to 28 × 28, stretch the result back over the box, and draw its outline. **IoU** (intersection over union) of the
-# result with the truth is 1 for a perfect mask.
+# result with the truth is 1 for a perfect mask. (Dashed: the box. Where the mask goes on up to the box's edge, its
+# outline is open.)
 
 # %%
 mask = torch.nn.functional.avg_pool2d(target["masks"][3].float()[None, None], STRIDE)  # (1, 1, 32, 32)
@@ -314,6 +320,20 @@ print("loop and PyTorch differ by at most", float((one - want[1, 4]).abs().max()
 # A tensor's memory is one long row of numbers; a C++ function or a CUDA kernel gets only the address of the first. With
 # shape (N, C, H, W), the number at `[n, c, y, x]` is number `((n * C + c) * H + y) * W + x` of that row. So the map of
 # image `n`, channel `c` begins at `(n * C + c) * H * W`, and in it cell (y, x) is number `y * W + x`.
+#
+# You need only a little of C++:
+#
+# | C++ | Python, or what it means |
+# |---|---|
+# | `int i = 3;` | `i = 3`; the type comes first, and each statement ends with `;` |
+# | `a && b`, <code>a &#124;&#124; b</code>, `!a` | `a and b`, `a or b`, `not a` |
+# | `{ … }` | what Python says by indenting: the body of a loop, an `if`, a function |
+# | `for (int i = 0; i < n; i++)` | `for i in range(n):` |
+# | `(int)v` | `int(v)`; `int i = v;` does the same |
+# | `0.5f` | 0.5, as a number of 32 bits, a `float` |
+# | `const float* p` | the address of a `float` that is only read |
+# | `p[7]` | number 7 from there on, the first is number 0 |
+# | `p + 7` | the address of number 7 |
 #
 # One sample in C++ looks like your `bilinear`. We split it in two: *which cells, with which weights* is in a small
 # file, so that all our kernels can use it:
@@ -435,8 +455,8 @@ print(to_cells_on_tensors(torch.tensor([0.0, 4, 10, 16], device=HERE), 0.25).tol
 
 # %% [markdown]
 # A kernel can also be **traced**: it then runs on the CPU, and every read and write of every thread is written down.
-# Here is what the trace of `who_am_i` saw. Each cell of `thread` shows who wrote (W) it: the threads 0 to 3 of each
-# block.
+# Here is what the trace of `who_am_i` saw in the tensor `thread`. It is drawn in three rows of four, so each row is one
+# block. Each cell shows which thread of its block wrote (W) it.
 
 # %%
 threads.draw_cells(who_am_i.trace[3, 4](block, thread), "thread", (3, 4))
@@ -446,8 +466,9 @@ threads.draw_cells(who_am_i.trace[3, 4](block, thread), "thread", (3, 4))
 #
 # Next, `bilinear` in a kernel: thread `i` takes point `i`, that is `y = points[2 * i]` and `x = points[2 * i + 1]`, and
 # writes `out[i]`. It is the solution from above with C++'s words: `min` and `max` are there, `int top = y;` cuts the
-# fraction off, and cell (y, x) is `map[y * width + x]`. Mind that `min` and `max` want two numbers of one type: `0.0f`
-# is a float, `height - 1.0f` too. (Do not use `four_cells` here: it is the answer.)
+# fraction off, and cell (y, x) is `map[y * width + x]`. Give `min` and `max` two numbers of one type: `0.0f` is a
+# float, `height - 1.0f` too. (On the CPU here a mixture is forgiven; the compiler for GPUs may refuse it. And do not
+# use `four_cells` here: it is the answer.)
 
 # %% exercise="sample_points" language="cuda"
 # __global__ void sample_points(const float* map, const float* points, float* out, int n, int height, int width) {
@@ -483,8 +504,8 @@ sample_on_tensors = check(pooling.sample_points, sample_points)
 # %% [markdown]
 # ## Rung 4: the first RoIAlign kernel
 #
-# The C++ has four loops that do not depend on one another: over `k`, `c`, `p`, `q`. That is the sort of work for a GPU:
-# we drop the four loops, and start one thread for each output. The inner loops, over a bin's samples, stay.
+# The C++ has four loops whose turns do not depend on one another: over `k`, `c`, `p`, `q`. That is the sort of work for
+# a GPU: we drop the four loops, and start one thread for each output. The inner loops, over a bin's samples, stay.
 #
 # A thread knows only its number `n`. The output at `[k, c, p, q]` is number `((k * channels + c) * bins + p) * bins +
 # q`; we need the way back:
@@ -570,7 +591,8 @@ my_sectors = None
 # %% [markdown]
 # For the picture we need a kernel that is surely right, yours or not. So here is a smaller one that does only what
 # matters: it reads the first cell of the first sample of each output, in the order of the first kernel. Lines lead from
-# each lane to the address it asks for.
+# each lane to the address it asks for; thick lines are the borders of sectors. (Lines of a kernel are counted from
+# `%%cuda`.)
 
 # %% language="cuda"
 # #include "roi_align/four_cells.cuh"
@@ -676,7 +698,8 @@ print("better kernel and PyTorch differ by at most", float((got - want).abs().ma
 # One more waste is left. All threads of a block work out the *same* cells and weights, `four_cells`, each for itself.
 # The library's kernel does it once per RoI: the block's threads share the work, keep the result in memory that the
 # whole block can see (`__shared__`), wait for each other (`__syncthreads()`), and then only read and add. It also reads
-# four channels at a time, 16 bytes per lane. Find the two waits, and say why each is needed:
+# four channels at a time, 16 bytes per lane. You need not follow every line. Find the two waits, and say why each is
+# needed:
 
 # %%
 lab.show("roi_align/roi_align.cu", start="    fill_table(y_table, roi.y);", end="// ---- backward, scattering")
@@ -804,8 +827,9 @@ print("the trace says:", trace.findings[0])
 
 # %% [markdown]
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
-# happen between two threads at the line that the trace names? Here is what it saw: each cell of the gradient with the
-# threads that used it (“×5” says that there were five of them), and a mark where two of them collide.
+# happen between two threads at the line that the trace names? (Lines count from `%%cuda`. A barrier is a wait such as
+# `__syncthreads()`.) Here is what it saw: each cell of the gradient with the threads that used it, and a mark where two
+# of them collide. “×5” says that there were five. A coloured cell was used by one thread alone, a white one by several.
 
 # %%
 threads.draw_cells(trace, "grad_features", SHAPE[2:])
@@ -828,12 +852,12 @@ for seed in range(4):
     print(f"threads in order number {seed}: the sum is {float(total.sum()):.3f}, and should be 48")
 
 # %% [markdown]
-# So the trace was right. It finds the fault wherever it *could* happen, also when luck hides it.
+# So the trace was right. For the cells that this run touched, it finds the fault also when luck hides it.
 #
 # ### Mend it
 #
 # `atomicAdd(address, value)` does the three steps as one: nobody can come between (*atomic* means that it cannot be
-# divided). Write the inner loop; the stub has the rest.
+# divided). The address of `map[i]` is `map + i`. Write the inner loop; the stub has the rest.
 
 # %% exercise="scatter" language="cuda"
 # #include "roi_align/four_cells.cuh"
@@ -996,6 +1020,11 @@ times = lab.timed(ways)
 # Kernels that run on the CPU thread by thread are not in the table: their time would say nothing about a GPU. The
 # library's op on the CPU wins over the plain loops by the same thought as the better kernel: what does not depend on
 # the channel (cells, weights) is worked out once for all channels.
+#
+# Compare it with torchvision's as well, if that is in the table, and do not believe the first number. This input is
+# small: a few milliseconds hold the fixed costs of a call, and whatever else the machine does just then. Such times can
+# change places from run to run, and either op may come first. Run the cell again, and
+# once more after `K = 1000` in the cell before it.
 
 # %% [markdown]
 # ## Exercises
@@ -1006,7 +1035,8 @@ times = lab.timed(ways)
 # Go through all RoIs of this image and all their samples: sample (i, j) belongs to bin (i / samples, j / samples). How
 # much of the cell does it read? Along one axis, a sample at `at` reads `1 - |at - cell|` of a cell that is less than
 # one away, else 0. That is `max(0.0f, 1 - fabsf(at - cell))`, a function in the shape of a tent. The stub has it as
-# `weight`, with the rules of the border.
+# `weight`, with the rules of the border. `grad` lies as `out` did, `[k, c, p, q]`; `num_rois` is the number of RoIs.
+# Each sample carries 1 / samples² of its output's gradient.
 
 # %% exercise="gather" language="cuda"
 # __device__ float weight(float at, int cell, int cells) {  // how much of `cell` a sample reads, along one axis
@@ -1062,7 +1092,8 @@ gather_on_tensors = check(pooling_gradient.gather, gather)
 # The tent hides a short way to say RoIAlign. The weight of a cell in a sample is (weight of its row) × (weight of its
 # column). So a bin is a sum over rows of a sum over columns, and the whole op is two matrix products: `rows @
 # feature_map @ columns.T`, with `rows` (bins, H) and `columns` (bins, W). Write the function that makes such a matrix
-# for one axis. `start` is in the tensor's coordinates (the half pixel is taken off already).
+# for one axis. `start` is in the tensor's coordinates (the half pixel is taken off already), and `length` is the RoI's
+# side in cells. Take the mean over a bin's samples; the border rules are those of `weight` above.
 
 
 # %% exercise="axis_weights"
@@ -1117,7 +1148,7 @@ print(f"two matrix products and the op differ by at most {float(difference):.1e}
 #
 # </details>
 #
-# **c.** `scatter_wrong` went wrong already in one warp. Would it be right with blocks of one thread?
+# **c.** `scatter_wrong` went wrong already among the lanes of a warp. Would it be right with blocks of one thread?
 #
 # <details><summary>Answer</summary>
 #
@@ -1143,9 +1174,9 @@ print(f"two matrix products and the op differ by at most {float(difference):.1e}
 #   two counts instead of one.
 # - Half-precision features: sums and coordinates stay in float32. Bad RoIs (no such image, NaN): the library's kernels
 #   write NaN instead of reading anywhere.
-# - How the op is registered with PyTorch, and its gradient: lesson 15, and `mrcnn/ops/pooling.py`.
-# - Which level of the pyramid a RoI is pooled from: lesson 02. What becomes of the 7 × 7 features: lesson 08, and of
-#   the 14 × 14 of the mask head: lesson 09.
+# - How the op is registered with PyTorch, and its gradient: lesson 15 (to come), and `mrcnn/ops/pooling.py`.
+# - Which level of the pyramid a RoI is pooled from: lesson 00, `choose_level`. What becomes of the 7 × 7 features:
+#   lesson 08 (to come), and of the 14 × 14 of the mask head: lesson 09 (to come).
 # - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 3: RoIAlign, with RoIPool beside it in
 #   table 2. R. Girshick, *Fast R-CNN* (2015), section 2.1: RoIPool.
 # - `csrc/cuda_on_cpu/README.md`: how kernels run on the CPU here, what that cannot show, and how to step through a

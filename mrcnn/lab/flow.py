@@ -28,7 +28,7 @@ def flow(walk: Walk, labels: dict[str, Any]) -> Figure:
         ("images.py", GREY, "normalised batch", walk.batch.pixels, draw_normalised),
         ("backbone.py", ORANGE, "feature pyramid", f"{walk.features[0].shape[1]} channels each", draw_features),
         ("anchors.py", SKY, "anchors (of P4)", f"{sum(map(len, walk.anchors)):,} boxes in all", draw_level_anchors),
-        ("rpn.py", SKY, "objectness (P2 to P5)", f"{sum(map(len, walk.anchors)):,} numbers in all", draw_objectness),
+        ("rpn.py", SKY, "objectness", f"{sum(map(len, walk.anchors)):,} numbers, P2 to P5 drawn", draw_objectness),
         ("rpn.py", SKY, "moved: candidates", walk.candidates, draw_candidates),
         ("rpn.py: NMS", SKY, "proposals", walk.proposals, draw_proposals),
         ("roi_heads.py: RoIAlign", GREEN, "pooled features", walk.pooled, draw_pooled),
