@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -114,6 +115,15 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> Figure:
     for y, x in zip(*np.nonzero(times > 1), strict=True):
         axes[1].add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=PAPER, linewidth=0, hatch="////"))
     draw_bins(axes[1], box, 1)
+    lines = [Line2D([], [], color=colour, linewidth=wide) for colour, wide in ((RED, 1.8), (ORANGE, 1.5))]
+    axes[1].legend(
+        lines,
+        ["the true box", "rounded, with its bins"],
+        fontsize=7.5,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        frameon=False,
+    )
     for each in axes:
         each.set(xlim=(x1 - 2.5, x2 + 3.5), ylim=(y2 + 3.5, y1 - 2.5))
     figure.tight_layout()
@@ -121,11 +131,12 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> Figure:
 
 
 def outlines(image: Tensor, box: Tensor, masks: dict[str, Tensor]) -> Figure:
-    """Small masks (28, 28), each stretched back over its box and drawn where it passes one half."""
+    """Small masks (28, 28), each stretched back over its box, dashed, and drawn where it passes one half."""
     figure, axes = row_of_axes(len(masks), 3.1)
     x1, y1, x2, y2 = box.tolist()
     for each, (name, mask) in zip(axes, masks.items(), strict=True):
         draw_image(each, image)
+        each.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=INK, linestyle="--", linewidth=1))
         rows, columns = mask.shape
         x = x1 + (np.arange(columns) + 0.5) * (x2 - x1) / columns
         y = y1 + (np.arange(rows) + 0.5) * (y2 - y1) / rows

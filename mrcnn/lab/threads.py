@@ -52,7 +52,7 @@ def draw_cells(
     """
     shape = shape or (int(max(_cells(trace, buffer), default=0)) + 1,)
     rows, columns = (1, *shape)[-2:]
-    axes = axes if axes is not None else _new_axes(max(0.5 * columns + 0.6, 2.4), 0.5 * rows + 0.9)
+    axes = axes if axes is not None else _new_axes(max(0.5 * columns + 0.6, 3.0), 0.5 * rows + 1.35)
     touched = _cells(trace, buffer, block)
     collisions = {cell for name, cell, *_ in races(trace) if name == buffer}
     for cell in range(rows * columns):
@@ -69,7 +69,8 @@ def draw_cells(
     axes.set_yticks(np.arange(rows) + 0.5, range(rows) if rows > 1 else [""] * rows, fontsize=7, color=INK)
     _plain(axes)
     note = f"\nX: a race, in {len(collisions)} cells" if collisions else ""
-    axes.set_title(f"{buffer}, by {by}\nR read, W write, A atomic{note}", fontsize=8, color=INK, loc="left")
+    key = f"R read, W write, A atomic\ncolour: one {by}, white: several"
+    axes.set_title(f"`{buffer}`: which {by} touched each cell\n{key}{note}", fontsize=8, color=INK, loc="left")
     return axes.figure
 
 
@@ -269,7 +270,7 @@ def draw_lanes(
     """The addresses that a warp's 32 lanes ask for in one instruction, and the 32-byte sectors that hold them.
 
     The instruction: the first that does `op` to the buffer, or the one on `line`; `nth`: which turn of a loop.
-    Only sectors that are touched are drawn; a gap between two is a gap in memory.
+    Only sectors that are touched are drawn, thick lines between them; a gap between two is a gap in memory.
     """
     rows = _instructions(trace, buffer, op, line, block, warp)
     if not rows:
@@ -285,6 +286,8 @@ def draw_lanes(
     axes = axes if axes is not None else _new_axes(7.2, 1.9)
     boxes = [Rectangle((place[sector], 0), 1, 0.22) for sector in touched]
     axes.add_collection(PatchCollection(boxes, facecolor=EMPTY, edgecolor=INK, linewidth=0.7))
+    borders = [place[sector] + side for sector in touched for side in (0, 1)]
+    axes.vlines(borders, -0.03, 0.25, INK, linewidth=1.6, zorder=3)
     _name_sectors(axes, touched, place, room)
     for lane, at, size in zip(events["thread"] % WARP, offset, events["bytes"], strict=True):
         colour, x = WHO[lane % len(WHO)], (lane + 0.5) * room / WARP
@@ -295,13 +298,10 @@ def draw_lanes(
     axes.set(xlim=(-0.02 * room, 1.02 * room), ylim=(-0.18, 1.0), xticks=[], yticks=[])
     _plain(axes)
     wanted = len({byte for at, size in zip(offset, events["bytes"], strict=True) for byte in range(at, at + size)})
-    axes.set_title(
-        f"{op} of {buffer} at line {trace.line[rows[0]]}: {len(rows)} lanes want {wanted} different bytes, "
-        f"{len(touched)} sector{'s' * (len(touched) > 1)} = {SECTOR * len(touched)} bytes move",
-        fontsize=8,
-        color=INK,
-        loc="left",
-    )
+    title = f"{op} of {buffer} at line {trace.line[rows[0]]}: {len(rows)} lanes want {wanted} different bytes, "
+    title += f"{len(touched)} sector{'s' * (len(touched) > 1)} = {SECTOR * len(touched)} bytes move\n"
+    title += "thick lines: where sectors begin and end; a gap: memory that nobody asked for"
+    axes.set_title(title, fontsize=8, color=INK, loc="left")
     return axes.figure
 
 

@@ -114,6 +114,8 @@ def test_sectors(step, expected):
     title = threads.draw_lanes(trace, "x").axes[0].get_title(loc="left")
     assert f"{4 * (32 if step else 1)} different bytes, {expected} sector" in title
     assert f"{32 * expected} bytes move" in title
+    borders = threads.draw_lanes(trace, "x").axes[0].collections[1].get_segments()
+    assert len(borders) == 2 * expected
 
 
 def test_sectors_of_many_warps_and_turns():
