@@ -18,7 +18,8 @@ def check_images(images: list[Tensor]) -> None:
             raise ValueError(f"{name} must have shape (3, H, W) with H and W at least 1, got {tuple(image.shape)}")
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise TypeError(f"{name} must be uint8, or float in [0, 1], got {image.dtype}")
-        if image.is_floating_point() and not torch.isfinite(image).all():
+        # NaN and infinity survive addition, so one sum tells, but for sums that overflow.
+        if image.is_floating_point() and not (torch.isfinite(image.sum()) or torch.isfinite(image).all()):
             raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 

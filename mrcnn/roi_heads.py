@@ -154,7 +154,7 @@ class MaskPredictor(nn.Module):
         self.mask_fcn_logits = initialised(nn.Conv2d(settings.hidden, num_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mask_fcn_logits(F.relu_(self.conv5_mask(x))).float()
+        return self.mask_fcn_logits(F.relu_(self.conv5_mask(x)))
 
 
 def keypoint_head(channels: int, settings: KeypointSettings, norm: type | None) -> nn.Sequential:
@@ -269,7 +269,7 @@ class RoIHeads(nn.Module):
         if self.mask:
             masks = self.predict_masks(features, stride, boxes)
             labels = torch.cat([result["labels"] for result in results])
-            masks = masks[torch.arange(len(labels), device=labels.device), labels].sigmoid()[:, None]
+            masks = masks[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()[:, None]
             for result, each in zip(results, masks.split(counts), strict=True):
                 result["masks"] = each
         if self.keypoint:
@@ -352,11 +352,11 @@ def mask_loss(logits: Tensor, samples: list[Samples], targets: list[dict[str, Te
     resolution = logits.shape[-1]
     wanted = []
     for picture, target in zip(samples, targets, strict=True):
-        masks = target["masks"].to(logits.dtype)[:, None]  # (G, 1, H, W)
-        rois = torch.cat((picture.objects[:, None].to(logits.dtype), picture.boxes), dim=1)
+        masks = target["masks"].float()[:, None]  # (G, 1, H, W)
+        rois = torch.cat((picture.objects[:, None].float(), picture.boxes), dim=1)
         wanted.append(ops.roi_align(masks, rois, resolution)[:, 0])
     labels = torch.cat([s.labels for s in samples])
-    chosen = logits[torch.arange(len(labels), device=labels.device), labels]
+    chosen = logits[torch.arange(len(labels), device=labels.device), labels].float()
     total = F.binary_cross_entropy_with_logits(chosen, torch.cat(wanted), reduction="sum")
     return mean_or_zero(total, chosen.numel())
 
