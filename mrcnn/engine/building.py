@@ -47,6 +47,9 @@ def model_to_train(
     wanted = zoo.build(builder or source[0])
     same = source is not None and source[0] == wanted.builder  # then also the same settings of every stage
     settings = fitted(source[1] if same else wanted.settings, dataset)
+    if source is None and backbone_weights is None:
+        # Constant statistics suit the weights they were measured with. Random weights need statistics of their own.
+        settings = replace(settings, backbone=replace(settings.backbone, frozen_norm=False))
     model = zoo.make(wanted.builder, settings, backbone_weights=backbone_weights)
     return model, transfer(model, source[2], weights) if source else []
 

@@ -132,3 +132,10 @@ def test_another_builder_takes_what_fits(tmp_path, monkeypatch):
     assert model.builder == "wide"
     assert model.settings.box.fc_channels == (32, 32)
     assert "roi_heads.box_head.fc6.weight" in fresh
+
+
+def test_a_large_model_from_random_weights_does_not_freeze_its_batch_norm():
+    """With constant statistics of 0 and 1 its activations grow from block to block, and the losses end in NaN."""
+    model, _ = model_to_train(DATASET, "maskrcnn_resnet50_fpn")
+    assert not model.settings.backbone.frozen_norm
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.backbone.body.modules())
