@@ -829,7 +829,7 @@ print("the trace says:", trace.findings[0])
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
 # happen between two threads at the line that the trace names? (Lines count from `%%cuda`. A barrier is a wait such as
 # `__syncthreads()`.) Here is what it saw: each cell of the gradient with the threads that used it, and a mark where two
-# of them collide. “×5” says that there were five. A coloured cell was used by one thread alone, a white one by several.
+# of them collide. “5x” says that there were five. A coloured cell was used by one thread alone, a white one by several.
 
 # %%
 threads.draw_cells(trace, "grad_features", SHAPE[2:])
@@ -1023,8 +1023,8 @@ times = lab.timed(ways)
 #
 # Compare it with torchvision's as well, if that is in the table, and do not believe the first number. This input is
 # small: a few milliseconds hold the fixed costs of a call, and whatever else the machine does just then. Such times can
-# change places from run to run, and either op may come first. Run the cell again, and
-# once more after `K = 1000` in the cell before it.
+# change places from run to run, and either op may come first. Run the cell again, and once more after `K = 1000` in the
+# cell before it.
 
 # %% [markdown]
 # ## Exercises
