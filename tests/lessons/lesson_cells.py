@@ -10,11 +10,13 @@ import math
 import re
 from pathlib import Path
 
-import jupytext
+import pytest
 import torch
 
 from mrcnn import lab
 from mrcnn.lab.check import verdict
+
+jupytext = pytest.importorskip("jupytext", reason="jupytext, which reads the lessons' sources, is not installed")
 
 __all__ = ["LESSONS", "answer", "cells", "solution", "solutions", "stub", "verdict"]
 

@@ -8,13 +8,14 @@ import importlib.util
 import re
 import resource
 
-import nbformat
 import pytest
 from lesson_cells import LESSONS, answer, cells, solution, solutions, stub, verdict
-from nbclient.exceptions import CellExecutionError
 from tiny_lesson import SOURCE
 
 from mrcnn.lab.check import Exercise, Wrong
+
+nbformat = pytest.importorskip("nbformat")
+CellExecutionError = pytest.importorskip("nbclient.exceptions").CellExecutionError
 
 spec = importlib.util.spec_from_file_location("lessons_build", LESSONS / "build.py")
 build = importlib.util.module_from_spec(spec)
