@@ -114,7 +114,7 @@ def _who(trace: Trace, rows: list[int], by: str) -> tuple[list[int], str]:
 def _numbers(who: list[int]) -> str:
     if len(who) <= 2:
         return ",".join(map(str, who))
-    return f"{who[0]}-{who[-1]}" if len(who) == who[-1] - who[0] + 1 else f"{len(who)}x"  # noqa: RUF001
+    return f"{who[0]}-{who[-1]}" if len(who) == who[-1] - who[0] + 1 else f"{len(who)}x"
 
 
 def _fill(who: list[int]) -> str | tuple[float, ...]:

@@ -157,7 +157,7 @@ def test_a_shared_array_used_in_two_widths():
         *("W", "0") * 3,
         *("RW", "0-3"),
         *("W", "1") * 3,
-        *("RW", "5x"),  # noqa: RUF001
+        *("RW", "5x"),
     ]
     assert sorted(cell for _, cell, *_ in threads.races(trace)) == [3, 7]
     assert "W tile[4-7]" in texts(threads.draw_timeline(trace))
