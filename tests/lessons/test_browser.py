@@ -74,7 +74,7 @@ def wait(condition, what):
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
-        time.sleep(0.2)
+        time.sleep(0.5)
     return found
 
 
@@ -88,6 +88,9 @@ def chromium(tmp_path):
         options.add_argument(argument)
     options.add_argument(f"--user-data-dir={tmp_path}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.command_executor.client_config.timeout = PATIENCE
+    driver.set_page_load_timeout(PATIENCE)
+    driver.set_script_timeout(PATIENCE)
     yield driver
     driver.quit()
 
@@ -105,7 +108,8 @@ class Page:
 
     def texts(self, selector, within=None):
         """What elements say, also those that one would have to scroll to."""
-        return [element.get_attribute("textContent") for element in self.find(selector, within)]
+        script = "return [...(arguments[1] ?? document).querySelectorAll(arguments[0])].map((each) => each.textContent)"
+        return self.driver.execute_script(script, selector, within)
 
     def run_all(self):
         next(item for item in self.find(".lm-MenuBar-item") if item.text == "Run").click()
