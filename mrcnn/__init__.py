@@ -1,33 +1,39 @@
 """Mask R-CNN from scratch: boxes, masks and keypoints in one forward pass, on hand-written C++ and CUDA ops."""
 
-from mrcnn import ops
-from mrcnn.model import MaskRCNN, ModelSettings
-from mrcnn.weights import load_torchvision, to_torchvision
-from mrcnn.zoo import (
-    fasterrcnn_resnet50_fpn,
-    fasterrcnn_resnet50_fpn_v2,
-    jointrcnn_resnet50_fpn,
-    keypointrcnn_resnet50_fpn,
-    maskrcnn_resnet50_fpn,
-    maskrcnn_resnet50_fpn_v2,
-    maskrcnn_resnet101_fpn,
-    playground_rcnn,
-)
+import importlib.util
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "MaskRCNN",
-    "ModelSettings",
-    "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-    "jointrcnn_resnet50_fpn",
-    "keypointrcnn_resnet50_fpn",
-    "load_torchvision",
-    "maskrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn_v2",
-    "maskrcnn_resnet101_fpn",
-    "ops",
-    "playground_rcnn",
-    "to_torchvision",
-]
+# Where each name comes from. Its module is imported when the name is first asked for, so that importing the package
+# costs nothing: `mrcnn --help` answers without waiting for torch.
+_HOMES = {
+    "MaskRCNN": "model",
+    "ModelSettings": "model",
+    "fasterrcnn_resnet50_fpn": "zoo",
+    "fasterrcnn_resnet50_fpn_v2": "zoo",
+    "jointrcnn_resnet50_fpn": "zoo",
+    "keypointrcnn_resnet50_fpn": "zoo",
+    "load_torchvision": "weights",
+    "maskrcnn_resnet50_fpn": "zoo",
+    "maskrcnn_resnet50_fpn_v2": "zoo",
+    "maskrcnn_resnet101_fpn": "zoo",
+    "playground_rcnn": "zoo",
+    "to_torchvision": "weights",
+}
+
+__all__ = [*_HOMES, "ops"]
+
+
+def __getattr__(name: str) -> Any:
+    """Python asks here for what the package does not hold yet (PEP 562): one of the names above, or a module of its."""
+    if name in _HOMES:
+        value = globals()[name] = getattr(importlib.import_module(f"mrcnn.{_HOMES[name]}"), name)
+        return value
+    if not name.startswith("_") and importlib.util.find_spec(f"mrcnn.{name}"):
+        return importlib.import_module(f"mrcnn.{name}")
+    raise AttributeError(f"module 'mrcnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

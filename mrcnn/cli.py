@@ -25,19 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and exits: 0; 1 after an error, told in a sentence; 2 for options that do not exist; 130 and 143
     after Ctrl-C and SIGTERM. With MRCNN_TRACEBACK=1 in the environment errors come with their traceback."""
     try:
-        sys.exit(cli.main(arguments, prog_name="mrcnn", standalone_mode=False) or 0)
+        status = cli.main(arguments, prog_name="mrcnn", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        status = error.exit_code
     except click.Abort as abort:  # what click makes of a KeyboardInterrupt
         stop = abort.__cause__
         click.echo(str(stop) or "stopped", err=True)
-        sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
+        status = 128 + getattr(stop, "signal", signal.SIGINT)
     except _user_errors() as error:
         if os.environ.get("MRCNN_TRACEBACK") == "1":
             raise
         click.echo(f"mrcnn: {error}", err=True)
-        sys.exit(1)
+        status = 1
+    sys.exit(status)
 
 
 def _user_errors() -> tuple[type[Exception], ...]:

@@ -327,13 +327,43 @@ def test_options_that_do_not_exist_are_told(capsys):
     assert "--stpes" in capsys.readouterr().err
 
 
-def test_help_names_the_commands_and_loads_no_engine(capsys):
+def test_help_names_the_commands(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("demo", "train", "eval", "predict", "playground", "doctor"))
-    code = "import sys, mrcnn.cli; print([m for m in sys.modules if m.startswith(('mrcnn.engine', 'matplotlib'))])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=_root())
-    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("question", [["--help"], ["--version"], ["train", "--help"], ["predict"], ["--stpes"]])
+def test_what_the_command_is_answers_without_torch(question):
+    """A question of the command line, and a slip of the fingers, need not wait for it."""
+    code = """
+import runpy, sys
+try:
+    runpy.run_module("mrcnn", run_name="__main__")
+finally:
+    print([name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "matplotlib")])
+"""
+    done = subprocess.run([sys.executable, "-c", code, *question], capture_output=True, text=True, cwd=_root())
+    assert done.returncode == (0 if question[-1] in ("--help", "--version") else 2)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_package_has_its_names_though_it_imports_them_late():
+    """In a fresh process: what the README uses, every name by `*` and by `dir`, a module of the package, no others."""
+    code = """
+import mrcnn
+before = set(dir(mrcnn))
+assert mrcnn.__version__ and set(mrcnn.__all__) <= before
+from mrcnn import *
+for name in mrcnn.__all__:
+    assert globals()[name] is getattr(mrcnn, name)
+assert mrcnn.playground_rcnn is mrcnn.zoo.playground_rcnn and mrcnn.MaskRCNN is mrcnn.model.MaskRCNN
+assert mrcnn.ops.nms and mrcnn.data.Playground and mrcnn.load_torchvision is mrcnn.weights.load_torchvision
+assert before <= set(dir(mrcnn))
+for name in ("masked_rcnn", "__wrapped__", "_nothing"):
+    assert not hasattr(mrcnn, name), name
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=_root())
 
 
 def _root() -> Path:
