@@ -1,12 +1,13 @@
 """Mask R-CNN from scratch: boxes, masks and keypoints in one forward pass, on hand-written C++ and CUDA ops."""
 
 import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each name comes from. Its module is imported when the name is first asked for, so that importing the package
-# costs nothing: `mrcnn --help` answers without waiting for torch.
+# Where each name comes from. Its module is imported when the name is first asked for.
 _HOMES = {
     "MaskRCNN": "model",
     "ModelSettings": "model",
@@ -37,3 +38,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _is_the_command() -> bool:
+    """Whether this program is `mrcnn` or `python -m mrcnn`, whose --help must not wait for torch."""
+    return Path(sys.argv[0]).stem in ("mrcnn", "-m")  # Python calls a module "-m" until it has found it
+
+
+if not _is_the_command():
+    from mrcnn import ops  # registers torch.ops.mrcnn
