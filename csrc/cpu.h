@@ -1,21 +1,12 @@
 // What the CPU kernels share: wider vectors where the processor has them, and the 16-bit number formats.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
-
-// A function so marked is compiled once for every x86-64, once for AVX2 and once for AVX-512; the loader takes the widest
-// that the processor has. Its loops must be inlined into it (MRCNN_INLINE) to be widened with it. One binary serves all,
-// and since sums are never reordered nor contracted into fused multiply-adds, all three give the same bits. Elsewhere
-// (arm64 has its vectors from the start) the mark means nothing.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-#define MRCNN_WIDEST __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define MRCNN_WIDEST
-#endif
 
 #if defined(_MSC_VER)
 #define MRCNN_INLINE __forceinline
@@ -23,7 +14,38 @@
 #define MRCNN_INLINE inline __attribute__((always_inline))
 #endif
 
+#if defined(__x86_64__) && defined(__GNUC__)  // gcc and clang
+#define MRCNN_X86_VECTORS
+#endif
+
 namespace mrcnn {
+
+// How wide the kernels' vectors may be, in bits. 128 is what every x86-64 and every arm64 has; cpu.cpp sets more.
+inline std::atomic<int> vector_bits{128};
+
+// A kernel is compiled once for any processor and, on x86-64, again for AVX2 and for AVX-512. run_widest<kernel>(...)
+// calls the copy that vector_bits allows. For its loops to be widened, all that holds them must be MRCNN_INLINE. Sums are
+// never reordered, nor contracted into fused multiply-adds (-ffp-contract=off), so all copies give the same bits.
+#if defined(MRCNN_X86_VECTORS)
+template <auto kernel, typename... Arguments>
+__attribute__((target("avx2"))) void run_avx2(Arguments&... arguments) {
+  kernel(arguments...);
+}
+template <auto kernel, typename... Arguments>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) void run_avx512(Arguments&... arguments) {
+  kernel(arguments...);
+}
+#endif
+
+template <auto kernel, typename... Arguments>
+void run_widest(Arguments&&... arguments) {
+#if defined(MRCNN_X86_VECTORS)
+  const int bits = vector_bits.load(std::memory_order_relaxed);
+  if (bits == 512) return run_avx512<kernel>(arguments...);
+  if (bits == 256) return run_avx2<kernel>(arguments...);
+#endif
+  kernel(arguments...);
+}
 
 // The type sums are kept in.
 template <typename scalar_t>

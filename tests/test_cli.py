@@ -201,6 +201,8 @@ def test_doctor_tells_what_there_is(capsys):
     said = capsys.readouterr().out
     assert torch.__version__ in said
     assert "an NVIDIA GPU: not there; would give" in said or "GPU: " in said
+    width = {"AVX2": 256, "AVX512": 512}.get(torch.backends.cpu.get_cpu_capability(), 128)
+    assert f"yes  vectors of {width} bits in use by the C++ kernels" in said
 
 
 def test_doctor_tells_what_is_missing(capsys, monkeypatch):

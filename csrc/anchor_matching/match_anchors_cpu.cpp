@@ -173,15 +173,6 @@ void claim_best(Problem<scalar_t>& problem, int64_t g) {
   }
 }
 
-MRCNN_WIDEST void find_best_of(
-    Problem<float>& problem, int64_t from, int64_t to, std::vector<Best<float>>& best_of_gt) {
-  find_best(problem, from, to, best_of_gt);
-}
-MRCNN_WIDEST void find_best_of(
-    Problem<double>& problem, int64_t from, int64_t to, std::vector<Best<double>>& best_of_gt) {
-  find_best(problem, from, to, best_of_gt);
-}
-
 template <typename scalar_t>
 void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
   const int64_t chunks = (problem.num_anchors + LANES - 1) / LANES;
@@ -189,7 +180,7 @@ void match(Problem<scalar_t> problem, bool allow_low_quality_matches) {
   std::mutex merging;  // the best comes out the same in whatever order threads bring theirs
   torch::stable::parallel_for(0, chunks, /*grain_size=*/16, [&](int64_t from, int64_t to) {
     std::vector<Best<scalar_t>> best_here(problem.num_gt);
-    find_best_of(problem, from, to, best_here);
+    run_widest<find_best<scalar_t>>(problem, from, to, best_here);
     const std::lock_guard<std::mutex> lock(merging);
     for (int64_t g = 0; g < problem.num_gt; g++) problem.best_of_gt[g].meet(best_here[g]);
   });

@@ -81,15 +81,6 @@ MRCNN_INLINE void suppress_chunks(
       else suppress(boxes, i, j, end - j);
 }
 
-MRCNN_WIDEST void suppress_later(
-    SortedBoxes<float>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end) {
-  suppress_chunks(boxes, kept, begin, end);
-}
-MRCNN_WIDEST void suppress_later(
-    SortedBoxes<double>& boxes, const std::vector<int64_t>& kept, int64_t begin, int64_t end) {
-  suppress_chunks(boxes, kept, begin, end);
-}
-
 // Where each group begins among the sorted boxes, and where the last one ends.
 std::vector<int64_t> group_starts(const SortedInput& input) {
   const int64_t n = input.order.numel();
@@ -112,11 +103,12 @@ void suppress_group(SortedBoxes<scalar_t>& boxes, int64_t begin, int64_t end) {
     for (int64_t i = block; i < block_end; i++) {
       if (boxes.dropped[i]) continue;
       kept.push_back(i);
-      suppress_later(boxes, {i}, i + 1, block_end);
+      run_widest<suppress_chunks<scalar_t>>(boxes, std::vector{i}, i + 1, block_end);
     }
     const int64_t chunks = (end - block_end + LANES - 1) / LANES;
     torch::stable::parallel_for(0, chunks, GRAIN, [&](int64_t from, int64_t to) {
-      suppress_later(boxes, kept, block_end + from * LANES, std::min(block_end + to * LANES, end));
+      run_widest<suppress_chunks<scalar_t>>(
+          boxes, kept, block_end + from * LANES, std::min(block_end + to * LANES, end));
     });
   }
 }

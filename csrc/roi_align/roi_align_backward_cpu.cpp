@@ -140,18 +140,6 @@ MRCNN_INLINE void collect_contiguous(const Backward<scalar_t>& job, int64_t from
   }
 }
 
-#define MRCNN_BACKWARD(scalar_t)                                                                      \
-  MRCNN_WIDEST void run_channels_last(const Backward<scalar_t>& job, int64_t from, int64_t to) {      \
-    collect_channels_last(job, from, to);                                                             \
-  }                                                                                                   \
-  MRCNN_WIDEST void run_contiguous(const Backward<scalar_t>& job, int64_t from, int64_t to) {         \
-    collect_contiguous(job, from, to);                                                                \
-  }
-MRCNN_BACKWARD(float)
-MRCNN_BACKWARD(double)
-MRCNN_BACKWARD(Half)
-MRCNN_BACKWARD(BFloat16)
-
 // Cut the rows into one stretch per thread, of about equal work: objects, and so RoIs, crowd in some rows.
 template <typename real_t>
 std::vector<int64_t> share_rows(const GiftsByRow<real_t>& gifts, const Pooling& pooling) {
@@ -178,7 +166,7 @@ void collect(const Tensor& grad_in, const Tensor& rois, const Pooling& pooling, 
       taps, order, nullptr, output.mutable_data_ptr<scalar_t>()};
   if (!channels_last) {
     torch::stable::parallel_for(0, pooling.images * job.blocks(), /*grain_size=*/1, [&](int64_t from, int64_t to) {
-      run_contiguous(job, from, to);
+      run_widest<collect_contiguous<scalar_t>>(job, from, to);
     });
     return;
   }
@@ -186,7 +174,7 @@ void collect(const Tensor& grad_in, const Tensor& rois, const Pooling& pooling, 
   job.gifts = &gifts;
   const std::vector<int64_t> bounds = share_rows(gifts, pooling);
   torch::stable::parallel_for(0, bounds.size() - 1, /*grain_size=*/1, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) run_channels_last(job, bounds[i], bounds[i + 1]);
+    for (int64_t i = from; i < to; i++) run_widest<collect_channels_last<scalar_t>>(job, bounds[i], bounds[i + 1]);
   });
 }
 

@@ -157,18 +157,6 @@ MRCNN_INLINE void pool_contiguous(const Forward<scalar_t>& job, int64_t from, in
   }
 }
 
-#define MRCNN_FORWARD(scalar_t)                                                                        \
-  MRCNN_WIDEST void run_channels_last(const Forward<scalar_t>& job, int64_t from, int64_t to) {        \
-    pool_channels_last(job, from, to);                                                                 \
-  }                                                                                                    \
-  MRCNN_WIDEST void run_contiguous(const Forward<scalar_t>& job, int64_t from, int64_t to) {           \
-    pool_contiguous(job, from, to);                                                                    \
-  }
-MRCNN_FORWARD(float)
-MRCNN_FORWARD(double)
-MRCNN_FORWARD(Half)
-MRCNN_FORWARD(BFloat16)
-
 template <typename scalar_t>
 void pool(const Tensor& features, const Tensor& rois, const Pooling& pooling, bool channels_last, Tensor& output) {
   using real_t = accumulate_t<scalar_t>;
@@ -179,11 +167,11 @@ void pool(const Tensor& features, const Tensor& rois, const Pooling& pooling, bo
       features.stride(3), taps, order, output.mutable_data_ptr<scalar_t>()};
   if (channels_last)
     torch::stable::parallel_for(0, pooling.rois * pooling.ph, /*grain_size=*/16, [&](int64_t from, int64_t to) {
-      run_channels_last(job, from, to);
+      run_widest<pool_channels_last<scalar_t>>(job, from, to);
     });
   else
     torch::stable::parallel_for(0, pooling.rois * job.blocks(), /*grain_size=*/8, [&](int64_t from, int64_t to) {
-      run_contiguous(job, from, to);
+      run_widest<pool_contiguous<scalar_t>>(job, from, to);
     });
 }
 

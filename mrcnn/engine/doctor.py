@@ -42,6 +42,8 @@ def machine_report() -> list[tuple[bool, str]]:
     for key, name, gives in pieces:
         problem = built["problems"].get(key)
         lines.append((built[key], name if built[key] else _missing(name, gives) + (f" [{problem}]" if problem else "")))
+    if built["native"]:
+        lines.append((True, f"vectors of {built['vector_bits']} bits in use by the C++ kernels"))
     lines += [_gpu(torch), _toolkit(built)]
     lines += [_package(name, gives) for name, gives in PACKAGES.items()]
     return lines

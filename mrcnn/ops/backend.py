@@ -15,6 +15,7 @@ BACKENDS = ("native", "reference", "emulated")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LIBRARIES = {"native": "_native", "emulated": "_emulated"}  # file names in mrcnn/, without their endings
 _NAMESPACES = {"native": "mrcnn", "emulated": "mrcnn_emulated"}  # torch.ops.<namespace>
+_VECTOR_BITS = {"AVX2": 256, "AVX512": 512}  # by torch's name of what the processor can do; 128 for any other
 
 
 def _load(backend: str) -> str | None:
@@ -37,6 +38,14 @@ def has_kernels(backend: str, device: str) -> bool:
 
 
 _problems = {backend: _load(backend) for backend in _LIBRARIES}
+
+
+def _limit_vectors() -> int:
+    """Let the native CPU kernels use the vectors that torch uses; returns how many bits they have."""
+    return torch.ops.mrcnn.limit_vectors(_VECTOR_BITS.get(torch.backends.cpu.get_cpu_capability(), 128))
+
+
+_vector_bits = _limit_vectors() if _problems["native"] is None else None
 
 
 def available(backend: str) -> bool:
@@ -99,12 +108,13 @@ def compiled_ops():
 def built() -> dict:
     """What there is of the compiled ops: the record `setup.py` left, and what really loaded here.
 
-    Keys: "native", "cuda", "emulated" (bool: loaded, with kernels for that), "problems" (backend -> sentence), and from
-    the build "torch", "cuda_toolkit", "cuda_archs", "reason" (why CUDA was built or not), or {} when never built.
+    Keys: "native", "cuda", "emulated" (bool: loaded, with kernels for that), "problems" (backend -> sentence),
+    "vector_bits" (of the native CPU kernels: 128, 256 or 512; None when not loaded), and from the build "torch",
+    "cuda_toolkit", "cuda_archs", "reason" (why CUDA was built or not), or {} when never built.
     """
     record = _PACKAGE / "_build.json"
     loaded = {backend: available(backend) for backend in _LIBRARIES}
     cuda = loaded["native"] and has_kernels("native", "CUDA")
     problems = {backend: problem for backend, problem in _problems.items() if problem}
     build = json.loads(record.read_text()) if record.exists() else {}
-    return {**build, **loaded, "cuda": cuda, "problems": problems}
+    return {**build, **loaded, "cuda": cuda, "problems": problems, "vector_bits": _vector_bits}
