@@ -6,6 +6,7 @@ meaning, told in each op's docstring.
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -16,14 +17,34 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_tensor(name: str, value, shape: str, ndim: int, last: int | None = None, dtypes=FLOATS) -> None:
-    """`value` must be a tensor of `ndim` dimensions, the last of size `last`, of one of `dtypes`."""
+    """`value` must be a dense tensor of `ndim` dimensions, the last of size `last`, of one of `dtypes`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor {shape}; got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor; got {str(value.layout).removeprefix('torch.')}")
     if value.dim() != ndim or (last is not None and value.shape[-1] != last):
         raise ValueError(f"{name} must have shape {shape}; got {tuple(value.shape)}")
     if value.dtype not in dtypes:
         wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name} must be of dtype {wanted}; got {str(value.dtype).removeprefix('torch.')}")
+
+
+def check_number(name: str, value) -> float:
+    """`value` as a float: infinity is a number, NaN is none."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float reaches
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number; got {value!r}")
+    return number
+
+
+def check_flag(name: str, value) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
 
 
 def check_same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from . import backend, reference
-from .checks import check_finite, check_same_device, check_tensor
+from .checks import check_finite, check_flag, check_number, check_same_device, check_tensor
 
 BACKGROUND = -1  # IoU with every object below the low threshold
 IGNORED = -2  # between the thresholds: neither a good nor a bad example
@@ -48,7 +48,10 @@ def match_anchors(
     check_tensor("anchors", anchors, "(A, 4)", 2, last=4)
     check_tensor("gt_boxes", gt_boxes, "(G, 4)", 2, last=4)
     check_same_device("gt_boxes", gt_boxes, "anchors", anchors)
-    if not low_threshold <= high_threshold:
+    high_threshold = check_number("high_threshold", high_threshold)
+    low_threshold = check_number("low_threshold", low_threshold)
+    check_flag("allow_low_quality_matches", allow_low_quality_matches)
+    if low_threshold > high_threshold:
         raise ValueError(f"low_threshold must be at most high_threshold, {high_threshold}; got {low_threshold}")
     check_finite("anchors", anchors)
     check_finite("gt_boxes", gt_boxes)

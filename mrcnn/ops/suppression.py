@@ -1,12 +1,10 @@
 """Non-maximum suppression: of many boxes on one object, keep the best (Faster R-CNN, section 3.2; Ren et al. 2015)."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from . import backend, reference
-from .checks import check_finite, check_same_device, check_same_length, check_tensor
+from .checks import check_finite, check_number, check_same_device, check_same_length, check_tensor
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -52,8 +50,7 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, groups: Tensor | N
         if value is not None:
             check_same_length(name, value, "boxes", boxes)
             check_same_device(name, value, "boxes", boxes)
-    if math.isnan(iou_threshold):
-        raise ValueError(f"iou_threshold must be a number; got {iou_threshold}")
+    iou_threshold = check_number("iou_threshold", iou_threshold)
     check_finite("boxes", boxes)
     check_finite("scores", scores)
     boxes = boxes.detach().to(reference.accumulate_dtype(boxes.dtype))

@@ -98,6 +98,14 @@ CASES = {  # op, arguments, the kind of error, its sentence
     "box infinite": ("nms", (changed(BOXES, 0, 3, -inf), SCORES, 0.5), ValueError, "boxes must be finite; row 0"),
     "score NaN": ("nms", (BOXES, SCORES * nan, 0.5), ValueError, "scores must be finite; row 0 is nan"),
     "threshold NaN": ("nms", (BOXES, SCORES, nan), ValueError, "iou_threshold must be a number; got nan"),
+    "threshold too large": ("nms", (BOXES, SCORES, 10**400), ValueError, "iou_threshold must be a number; got 1000"),
+    "threshold of letters": ("nms", (BOXES, SCORES, "0.5"), TypeError, "iou_threshold must be a number; got '0.5'"),
+    "boxes sparse": (
+        "nms",
+        (BOXES.to_sparse(), SCORES, 0.5),
+        TypeError,
+        "boxes must be a dense tensor; got sparse_coo",
+    ),
     "groups of floats": ("batched_nms", (BOXES, SCORES, SCORES, 0.5), TypeError, "groups must be of dtype int64,"),
     "one group": (
         *("batched_nms", (BOXES, SCORES, GROUPS[:1], 0.5), ValueError),
@@ -121,6 +129,18 @@ CASES = {  # op, arguments, the kind of error, its sentence
         (BOXES, changed(BOXES, 0, 1, inf), 0.7, 0.3),
         ValueError,
         "gt_boxes must be finite; row 0",
+    ),
+    "high threshold NaN": (
+        *("match_anchors", (BOXES, BOXES, nan, 0.3), ValueError),
+        "high_threshold must be a number; got nan",
+    ),
+    "low threshold no number": (
+        *("match_anchors", (BOXES, BOXES, 0.7, None), TypeError),
+        "low_threshold must be a number; got None",
+    ),
+    "low quality no flag": (
+        *("match_anchors", (BOXES, BOXES, 0.7, 0.3, "yes"), TypeError),
+        "allow_low_quality_matches must be True or False; got 'yes'",
     ),
     "thresholds crossed": (
         *("match_anchors", (BOXES, BOXES, 0.3, 0.7), ValueError),
