@@ -15,8 +15,8 @@ bool processor_has(int bits) {
   return false;
 }
 
-// Called on loading by mrcnn/ops/backend.py, with what torch says of the processor. Returns the width that is taken, never
-// more than there is: asking for too much must not crash.
+// Called on loading by mrcnn/ops/backend.py, with what torch says of the processor. Returns the width that is taken,
+// never more than there is: asking for too much must not crash.
 int64_t limit_vectors(int64_t most_bits) {
   int bits = 128;
   for (const int wider : {256, 512})

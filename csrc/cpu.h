@@ -24,8 +24,8 @@ namespace mrcnn {
 inline std::atomic<int> vector_bits{128};
 
 // A kernel is compiled once for any processor and, on x86-64, again for AVX2 and for AVX-512. run_widest<kernel>(...)
-// calls the copy that vector_bits allows. For its loops to be widened, all that holds them must be MRCNN_INLINE. Sums are
-// never reordered, nor contracted into fused multiply-adds (-ffp-contract=off), so all copies give the same bits.
+// calls the copy that vector_bits allows. For its loops to be widened, all that holds them must be MRCNN_INLINE. Sums
+// are never reordered, nor contracted into fused multiply-adds (-ffp-contract=off), so all copies give the same bits.
 #if defined(MRCNN_X86_VECTORS)
 template <auto kernel, typename... Arguments>
 __attribute__((target("avx2"))) void run_avx2(Arguments&... arguments) {

@@ -1,21 +1,17 @@
 """setup.py's choice: where the CUDA toolkit is, whether to build with it, and saying why."""
 
-import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 import torch
-
-SETUP = Path(__file__).parents[2] / "setup.py"
+from builds import load_setup
 
 
 @pytest.fixture
 def build(monkeypatch, tmp_path):
     """setup.py as a module, on a machine with an empty PATH and nothing in the usual places, with torch for CUDA 13."""
-    spec = importlib.util.spec_from_file_location("mrcnn_setup", SETUP)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_setup()
     for variable in ("CUDA_HOME", "CUDA_PATH", "MRCNN_CUDA"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
