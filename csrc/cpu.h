@@ -1,9 +1,13 @@
-// What the CPU kernels share: wider vectors where the processor has them, and the 16-bit number formats.
+// What the CPU kernels share: wider vectors where the processor has them, the 16-bit number formats, and large pages.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -45,6 +49,18 @@ void run_widest(Arguments&&... arguments) {
   if (bits == 256) return run_avx2<kernel>(arguments...);
 #endif
   kernel(arguments...);
+}
+
+// Fresh memory comes from the system page by page, each at its first touch. With pages of 4 KB that takes a third of the
+// time of pooling, so ask for pages of 2 MB, where the system has them, for a result that is going to be filled.
+template <typename scalar_t>
+void prefer_large_pages(scalar_t* result, int64_t count) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = 2 << 20;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(result) + page - 1) / page * page;
+  const uintptr_t last = reinterpret_cast<uintptr_t>(result + count) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
 }
 
 // The type sums are kept in.

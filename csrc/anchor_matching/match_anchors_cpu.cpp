@@ -117,6 +117,10 @@ template <typename scalar_t>
 MRCNN_INLINE void find_best(
     Problem<scalar_t>& problem, int64_t from, int64_t to, std::vector<Best<scalar_t>>& best_of_gt) {
   using index_t = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int64_t>;  // as wide as a coordinate
+  // Without objects no threshold is reached.
+  const scalar_t unreached = std::numeric_limits<scalar_t>::infinity();
+  const scalar_t high = problem.num_gt ? problem.high_threshold : unreached;
+  const scalar_t low = problem.num_gt ? problem.low_threshold : unreached;
   for (int64_t begin = from * LANES; begin < std::min(to * LANES, problem.num_anchors); begin += LANES) {
     const Chunk<scalar_t> chunk(problem, begin);
     scalar_t best[LANES] = {};
@@ -129,8 +133,10 @@ MRCNN_INLINE void find_best(
       index_t best_here = 0;
       for (int64_t lane = 0; lane < LANES; lane++) {
         const scalar_t iou = chunk.iou(lane, gt, gt_area);
-        match[lane] = iou > best[lane] ? index_t(g) : match[lane];  // > : the first object wins a tie
-        best[lane] = iou > best[lane] ? iou : best[lane];
+        // Bits rather than a branch, of which a compiler may make a store under a mask: slow on many a processor.
+        const index_t wins = iou > best[lane] ? index_t(-1) : index_t(0);  // > : the first object wins a tie
+        match[lane] = (index_t(g) & wins) | (match[lane] & ~wins);
+        best[lane] = std::max(best[lane], iou);
         best_here = std::max(best_here, bits_of<index_t>(iou));
       }
       const int64_t here = begin / LANES;
@@ -138,8 +144,8 @@ MRCNN_INLINE void find_best(
     }
     const int64_t count = std::min(LANES, problem.num_anchors - begin);
     for (int64_t lane = 0; lane < LANES; lane++) {
-      const index_t unmatched = best[lane] < problem.low_threshold || !problem.num_gt ? -1 : -2;
-      match[lane] = best[lane] >= problem.high_threshold && problem.num_gt ? match[lane] : unmatched;
+      const index_t unmatched = best[lane] < low ? -1 : -2;
+      match[lane] = best[lane] >= high ? match[lane] : unmatched;
     }
     std::copy(best, best + count, problem.iou + begin);
     std::copy(match, match + count, problem.matches + begin);

@@ -161,6 +161,7 @@ void collect(const Tensor& grad_in, const Tensor& rois, const Pooling& pooling, 
   const Tensor grad = readable ? grad_in : torch::stable::contiguous(grad_in, format);
   const TapTable<real_t> taps(rois.const_data_ptr<real_t>(), pooling);
   const VisitOrder order = visit_order(taps, pooling);
+  prefer_large_pages(output.mutable_data_ptr<scalar_t>(), output.numel());
   Backward<scalar_t> job{
       pooling, grad.const_data_ptr<scalar_t>(), grad.stride(0), grad.stride(1), grad.stride(2), grad.stride(3),
       taps, order, nullptr, output.mutable_data_ptr<scalar_t>()};

@@ -162,6 +162,7 @@ void pool(const Tensor& features, const Tensor& rois, const Pooling& pooling, bo
   using real_t = accumulate_t<scalar_t>;
   const TapTable<real_t> taps(rois.const_data_ptr<real_t>(), pooling);
   const VisitOrder order = visit_order(taps, pooling);
+  prefer_large_pages(output.mutable_data_ptr<scalar_t>(), output.numel());
   const Forward<scalar_t> job{
       pooling, features.const_data_ptr<scalar_t>(), features.stride(0), features.stride(1), features.stride(2),
       features.stride(3), taps, order, output.mutable_data_ptr<scalar_t>()};
