@@ -6,6 +6,8 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include "roi_align/limits.h"
+
 namespace mrcnn {
 
 using torch::headeronly::MemoryFormat;
@@ -42,7 +44,8 @@ inline void check_same_device(const char* name, const Tensor& tensor, const char
 }
 
 // features is what is pooled (forward) or the gradient of what was pooled (backward): both have four dimensions.
-inline void check_pooling(const char* name, const Tensor& features, const Tensor& rois, int64_t ph, int64_t pw) {
+inline void check_pooling(
+    const char* name, const Tensor& features, const Tensor& rois, int64_t ph, int64_t pw, int64_t sampling_ratio) {
   STD_TORCH_CHECK(features.dim() == 4, name, " must have four dimensions; got ", features.dim());
   STD_TORCH_CHECK(
       is_floating(features.scalar_type()), name, " must be of a floating dtype; got ",
@@ -54,11 +57,15 @@ inline void check_pooling(const char* name, const Tensor& features, const Tensor
   STD_TORCH_CHECK(rois.is_contiguous(), "rois must be contiguous");
   check_same_device("rois", rois, name, features);
   STD_TORCH_CHECK(ph > 0 && pw > 0, "pooled_height and pooled_width must be at least 1; got ", ph, " and ", pw);
+  STD_TORCH_CHECK(
+      ph <= most_bins / pw, "pooled_height x pooled_width must be at most ", most_bins, "; got ", ph, " x ", pw);
+  STD_TORCH_CHECK(
+      sampling_ratio <= most_samples, "sampling_ratio must be at most ", most_samples, "; got ", sampling_ratio);
 }
 
 inline void check_pooled_grad(
-    const Tensor& grad, const Tensor& rois, int64_t channels, int64_t ph, int64_t pw) {
-  check_pooling("grad", grad, rois, ph, pw);
+    const Tensor& grad, const Tensor& rois, int64_t channels, int64_t ph, int64_t pw, int64_t sampling_ratio) {
+  check_pooling("grad", grad, rois, ph, pw, sampling_ratio);
   STD_TORCH_CHECK(
       grad.size(0) == rois.size(0) && grad.size(1) == channels && grad.size(2) == ph && grad.size(3) == pw,
       "grad must have shape (K, channels, pooled_height, pooled_width), with as many as there are rois");

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "roi_align/limits.h"
+
 namespace mrcnn {
 
 template <typename T>
@@ -26,7 +28,7 @@ struct PoolProblem {
   Map pooled;    // or its gradient
   int64_t images, rois;
   double scale;
-  int sampling_ratio;
+  int sampling_ratio;  // at most most_samples
   bool aligned;
 };
 

@@ -38,7 +38,7 @@ struct Axis {
     Real at = start + bin_index * bin + (sample + Real(0.5)) * bin / grid;
     if (!(at >= -1 && at <= cells)) return {-1, -1, 0, 0};
     at = min(max(at, Real(0)), Real(cells - 1));
-    const int low = static_cast<int>(at);
+    const int low = min(static_cast<int>(at), cells - 1);  // float32 has no number for cell 2^24 + 1
     const int high = min(low + 1, cells - 1);
     return {low * stride, high * stride, 1 - (at - low), at - low};
   }
@@ -51,8 +51,8 @@ __device__ Axis<Real> make_axis(Real from, Real to, int bins, int cells, int64_t
   Real length = to * scale - half_pixel - start;
   if (!p.aligned) length = max(length, Real(1));
   const Real bin = length / bins;
-  const Real grid = p.sampling_ratio > 0 ? Real(p.sampling_ratio) : ceil(bin);
-  return {start, bin, bins, cells > 0 && grid > 0 ? static_cast<int>(min(grid, Real(1 << 30))) : 0, cells, stride};
+  const int adaptive = bin > 0 ? static_cast<int>(min(ceil(bin), Real(most_samples))) : 0;
+  return {start, bin, bins, cells == 0 ? 0 : p.sampling_ratio > 0 ? p.sampling_ratio : adaptive, cells, stride};
 }
 
 template <typename Real>
@@ -326,7 +326,6 @@ __global__ void __launch_bounds__(threads, 2)
     for (int c = 0; c < gather_channels; ++c)
       if (y < map.height && x < map.width && first_channel + c < map.channels)
         to[c * map.stride_c] = static_cast<T>(sum[c]);
-    __syncthreads();  // nobody still reads the list when the next tile's is packed
   }
 }
 

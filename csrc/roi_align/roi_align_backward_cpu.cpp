@@ -183,7 +183,7 @@ Tensor roi_align_backward(
     const Tensor& grad, const Tensor& rois, double spatial_scale, int64_t ph, int64_t pw, int64_t batch,
     int64_t channels, int64_t height, int64_t width, int64_t sampling_ratio, bool aligned, bool channels_last,
     bool /*deterministic: always*/) {
-  check_pooled_grad(grad, rois, channels, ph, pw);
+  check_pooled_grad(grad, rois, channels, ph, pw, sampling_ratio);
   const Pooling pooling{batch, channels, height, width, rois.size(0), ph, pw, spatial_scale, sampling_ratio, aligned};
   Tensor output = empty_map(grad, batch, channels, height, width, channels_last);
   switch (grad.scalar_type()) {

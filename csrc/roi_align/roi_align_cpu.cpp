@@ -179,7 +179,7 @@ void pool(const Tensor& features, const Tensor& rois, const Pooling& pooling, bo
 Tensor roi_align(
     const Tensor& features, const Tensor& rois, double spatial_scale, int64_t ph, int64_t pw, int64_t sampling_ratio,
     bool aligned) {
-  check_pooling("features", features, rois, ph, pw);
+  check_pooling("features", features, rois, ph, pw, sampling_ratio);
   const bool channels_last = is_channels_last(features);
   // The contiguous loop reads along x.
   const Tensor map = channels_last || features.stride(3) == 1 ? features : torch::stable::contiguous(features);

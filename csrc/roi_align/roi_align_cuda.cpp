@@ -13,12 +13,14 @@ Map map_of(const Tensor& tensor) {
           tensor.stride(3)};
 }
 
-// A map's sides and a RoI's bins are counted in 32 bits, positions in memory in 64.
-void check_sides(int64_t height, int64_t width, int64_t ph, int64_t pw) {
+// A map's sides are counted in 32 bits, positions in memory in 64.
+void check_sides(int64_t height, int64_t width) {
   for (int64_t side : {height, width})
     STD_TORCH_CHECK(side < 1 << 30, "maps must have sides below 2^30; got ", side);
-  STD_TORCH_CHECK(ph * pw < 1 << 20, "a RoI can be pooled to at most 2^20 bins; got ", ph, " x ", pw);
 }
+
+// A sampling_ratio that has been checked, in 32 bits: any number below 1 means the same.
+int narrow(int64_t sampling_ratio) { return sampling_ratio < 1 ? 0 : static_cast<int>(sampling_ratio); }
 
 template <typename T>
 Tensor forward(const Tensor& features, const Tensor& rois, Tensor pooled, const PoolProblem& pooling, void* stream) {
@@ -31,12 +33,12 @@ Tensor forward(const Tensor& features, const Tensor& rois, Tensor pooled, const 
 Tensor roi_align(
     const Tensor& features, const Tensor& rois, double spatial_scale, int64_t ph, int64_t pw, int64_t sampling_ratio,
     bool aligned) {
-  check_pooling("features", features, rois, ph, pw);
-  check_sides(features.size(2), features.size(3), ph, pw);
+  check_pooling("features", features, rois, ph, pw, sampling_ratio);
+  check_sides(features.size(2), features.size(3));
   const OnDeviceOf device(features);
   const Tensor out = empty_map(features, rois.size(0), features.size(1), ph, pw, is_channels_last(features));
   const PoolProblem pooling{map_of(features), map_of(out), features.size(0),       rois.size(0), spatial_scale,
-                        static_cast<int>(sampling_ratio), aligned};
+                        narrow(sampling_ratio), aligned};
   switch (features.scalar_type()) {
     case ScalarType::Double: return forward<double>(features, rois, out, pooling, device.stream());
     case ScalarType::Half: return forward<c10::Half>(features, rois, out, pooling, device.stream());
@@ -80,15 +82,12 @@ Tensor roi_align_backward(
     const Tensor& grad, const Tensor& rois, double spatial_scale, int64_t ph, int64_t pw, int64_t batch,
     int64_t channels, int64_t height, int64_t width, int64_t sampling_ratio, bool aligned, bool channels_last,
     bool deterministic) {
-  check_pooling("grad", grad, rois, ph, pw);
-  STD_TORCH_CHECK(
-      grad.size(0) == rois.size(0) && grad.size(1) == channels && grad.size(2) == ph && grad.size(3) == pw,
-      "grad must have shape (K, channels, pooled_height, pooled_width)");
-  check_sides(height, width, ph, pw);
+  check_pooled_grad(grad, rois, channels, ph, pw, sampling_ratio);
+  check_sides(height, width);
   const OnDeviceOf device(grad);
   const Tensor out = empty_map(grad, batch, channels, height, width, channels_last);
   const PoolProblem pooling{map_of(out), map_of(grad), batch, rois.size(0), spatial_scale,
-                        static_cast<int>(sampling_ratio), aligned};
+                        narrow(sampling_ratio), aligned};
   switch (grad.scalar_type()) {
     case ScalarType::Double: return backward<double>(grad, rois, out, pooling, deterministic, device.stream());
     case ScalarType::Half: return backward<c10::Half>(grad, rois, out, pooling, deterministic, device.stream());

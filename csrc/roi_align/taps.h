@@ -19,6 +19,8 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include "roi_align/limits.h"
+
 namespace mrcnn {
 
 struct Pooling {
@@ -60,7 +62,6 @@ class TapTable {
  private:
   // RoIs are worked out BLOCK at a time, so that this too is shared among the cores.
   static constexpr int64_t BLOCK = 64;
-  static constexpr real_t MOST = 1 << 30;  // samples per bin along an axis: a whole number in any type
   struct Block {
     std::vector<Tap<real_t>> taps;
     std::vector<int64_t> starts{0};  // of each bin in `taps`
@@ -73,7 +74,7 @@ class TapTable {
   }
   void add_roi(Block& block, int64_t k, const real_t* roi);
   void add_axis(Block& block, real_t from, real_t to, int64_t bins, int64_t cells) const;
-  static void add_bin(Block& block, real_t start, real_t length, real_t grid, int64_t cells);
+  static void add_bin(Block& block, real_t start, real_t length, int64_t grid, int64_t cells);
 
   Pooling pooling_;
   std::vector<int64_t> images_;
@@ -119,24 +120,18 @@ void TapTable<real_t>::add_axis(Block& block, real_t from, real_t to, int64_t bi
   real_t length = to * scale - half_pixel - start;
   if (!pooling_.aligned) length = std::max(length, real_t(1));  // the older convention: at least one cell
   const real_t bin = length / bins;
-  const real_t grid = std::min(pooling_.sampling_ratio > 0 ? real_t(pooling_.sampling_ratio) : std::ceil(bin), MOST);
+  const int64_t grid = pooling_.sampling_ratio > 0 ? pooling_.sampling_ratio
+      : bin > 0 ? static_cast<int64_t>(std::min(std::ceil(bin), real_t(most_samples)))
+                : 0;
   for (int64_t b = 0; b < bins; b++) {
-    if (cells > 0 && grid > 0) add_bin(block, start + b * bin, bin, grid, cells);
+    if (cells > 0) add_bin(block, start + b * bin, bin, grid, cells);
     block.starts.push_back(block.taps.size());
   }
 }
 
 // The taps of `grid` samples, evenly spaced over a bin.
 template <typename real_t>
-void TapTable<real_t>::add_bin(Block& block, real_t start, real_t length, real_t grid, int64_t cells) {
-  // A RoI may be far larger than the map: look only at samples that can lie on it (and one more, for rounding).
-  real_t first = 0, end = grid;
-  const real_t per_sample = grid / length;
-  if (std::isfinite(per_sample)) {
-    const auto [near, far] = std::minmax({(-1 - start) * per_sample, (cells - start) * per_sample});
-    first = std::max(first, std::floor(near) - 2);
-    end = std::min(end, std::ceil(far) + 2);
-  }
+void TapTable<real_t>::add_bin(Block& block, real_t start, real_t length, int64_t grid, int64_t cells) {
   const size_t begin = block.taps.size();
   auto add = [&](int64_t cell, real_t weight) {
     const size_t last = block.taps.size();
@@ -147,11 +142,11 @@ void TapTable<real_t>::add_bin(Block& block, real_t start, real_t length, real_t
       }
     block.taps.push_back({cell, weight});
   };
-  for (int64_t i = static_cast<int64_t>(first); i < end; i++) {
+  for (int64_t i = 0; i < grid; i++) {
     real_t at = start + (i + real_t(0.5)) * length / grid;
-    if (!(at >= -1 && at <= cells)) continue;  // more than a cell off the map: counts as zero
+    if (!(at >= -1 && at <= cells)) continue;  // more than a cell off the map, or not a number: counts as zero
     at = std::min(std::max(at, real_t(0)), real_t(cells - 1));
-    const int64_t low = static_cast<int64_t>(at);
+    const int64_t low = std::min(static_cast<int64_t>(at), cells - 1);  // float32 has no number for cell 2^24 + 1
     const real_t fraction = at - low;
     add(low, 1 - fraction);
     add(std::min(low + 1, cells - 1), fraction);

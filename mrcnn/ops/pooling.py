@@ -25,26 +25,29 @@ def roi_align(
         rois: (K, 5) rows of [image, x1, y1, x2, y2], or a list of N tensors (K_i, 4) of [x1, y1, x2, y2], in pixels of
             the picture the features were made from. Any floating dtype: it is used in float32, or in float64 with
             float64 features.
-        output_size: bins (ph, pw), or one number for both.
+        output_size: bins (ph, pw), or one number for both; at most 2^20 bins.
         spatial_scale: cells of the feature map per pixel, 1/16 for a map of stride 16.
-        sampling_ratio: samples per bin along each axis; 0 or less takes about one per cell, ceil(RoI side / bins).
+        sampling_ratio: samples per bin along each axis, at most 4,096; 0 or less takes about one per cell,
+            min(ceil(RoI side / bins), 4096).
         aligned: subtract half a pixel, so that a sample falls where its pixel's middle is. Without it RoIs smaller than
             one cell are widened to one cell, as models trained before it was known (torchvision's among them) expect.
 
     Returns:
-        (K, C, ph, pw), dtype and memory format those of `features`. Sums are kept in float32 at least. A RoI of no area
-        with aligned=True and sampling_ratio=-1 pools to zeros. Differentiable in `features`; `rois` are constants.
+        (K, C, ph, pw), dtype and memory format those of `features`. Sums are kept in float32 at least. A sample more
+        than a cell off the map counts as zero: a RoI wholly outside pools to zeros, however far or large. A RoI of no
+        area with aligned=True and sampling_ratio=-1 does too. Differentiable in `features`; `rois` are constants.
 
     Raises:
         ValueError, TypeError: wrong shape, dtype or device; on the CPU also an image index out of range or not whole,
         and NaN or infinite boxes. Where looking would mean waiting (on CUDA, or inside torch.compile) such a RoI
         pools to NaN instead, and gives no gradient.
 
-    Same signature and results as torchvision.ops.roi_align, up to the rounding of sums.
+    Same signature and results as torchvision.ops.roi_align, up to the rounding of sums, and to the limit of 4,096
+    samples, which a bin reaches when it is more than 4,096 cells long.
     """
     pooled = _pair(output_size)
     rois = _as_one_tensor(rois, features)
-    _check(features, rois, spatial_scale)
+    _check(features, rois, spatial_scale, sampling_ratio)
     # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
     rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()
     if backend.current() == "reference":
@@ -56,6 +59,8 @@ def _pair(output_size) -> tuple[int, int]:
     pair = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"output_size must be one or two whole numbers of at least 1; got {output_size}")
+    if pair[0] * pair[1] > reference.MOST_BINS:
+        raise ValueError(f"output_size must be at most {reference.MOST_BINS} bins; got {pair[0]} x {pair[1]}")
     return pair
 
 
@@ -75,13 +80,19 @@ def _as_one_tensor(rois, features: Tensor) -> Tensor:
     return torch.cat([torch.cat(images), torch.cat(list(rois))], dim=1)  # (K, 5)
 
 
-def _check(features: Tensor, rois: Tensor, spatial_scale: float) -> None:
+def _check(features: Tensor, rois: Tensor, spatial_scale: float, sampling_ratio: int) -> None:
     check_tensor("features", features, "(N, C, H, W)", 4)
     check_tensor("rois", rois, "(K, 5)", 2, last=5)
     check_same_device("rois", rois, "features", features)
     if not 0 < spatial_scale < math.inf:
         raise ValueError(f"spatial_scale must be finite and above 0; got {spatial_scale}")
+    if not isinstance(sampling_ratio, int) or sampling_ratio > reference.MOST_SAMPLES:
+        raise ValueError(
+            f"sampling_ratio must be a whole number of at most {reference.MOST_SAMPLES}; got {sampling_ratio}"
+        )
     check_finite("rois", rois)
+    if rois.dtype == torch.float64 and features.dtype != torch.float64:
+        check_finite("rois in float32", rois.to(torch.float32))
     if values_visible(rois) and len(rois):
         image = rois[:, 0]
         bad = (image < 0) | (image >= len(features)) | (image != image.floor())

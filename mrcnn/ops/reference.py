@@ -1,11 +1,13 @@
 """The ops in plain PyTorch: written to be read, and to hold the kernels against. Autograd gives the gradients.
 
 Inputs are those of the functions of the same name in this package, already checked. Nothing here is fast: `roi_align`
-holds every sample of every RoI at once, and `match_anchors` the whole table of IoUs.
+takes one RoI after the other, and `match_anchors` holds the whole table of IoUs.
 """
 
 import torch
 from torch import Tensor
+
+MOST_SAMPLES, MOST_BINS = 4096, 2**20  # as in csrc/roi_align/limits.h
 
 
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -24,12 +26,19 @@ def _samples(start: Tensor, length: Tensor, bins: int, size: int, grid: Tensor) 
     bin_index = torch.arange(bins).to(start)[:, None]  # (bins, 1)
     offset = torch.arange(int(grid)).to(start)[None, :] + 0.5  # (1, grid): middles of the sub-bins
     at = start + bin_index * bin_size + offset * bin_size / grid  # (bins, grid)
-    inside = (at >= -1) & (at <= size)
-    at = at.clamp(0, size - 1)
-    low = at.floor().long()
+    inside = (at >= -1) & (at <= size)  # not, where a huge RoI's `at` is infinite or NaN
+    at = at.where(inside, 0).clamp(0, size - 1)
+    low = at.floor().long().clamp(max=size - 1)  # float32 has no number for cell 2^24 + 1
     high = (low + 1).clamp(max=size - 1)
     high_weight = at - low
     return inside, low, high, 1 - high_weight, high_weight
+
+
+def _samples_per_bin(length: Tensor, bins: int, sampling_ratio: int) -> Tensor:
+    """Along one axis: as many as asked for, or about one per cell. A length that overflowed to NaN has none."""
+    if sampling_ratio > 0:
+        return torch.tensor(sampling_ratio)
+    return (length / bins).ceil().nan_to_num(nan=0).clamp(0, MOST_SAMPLES)
 
 
 def _pool(feature_map: Tensor, box: Tensor, pooled: tuple[int, int], sampling_ratio: int, aligned: bool) -> Tensor:
@@ -40,20 +49,17 @@ def _pool(feature_map: Tensor, box: Tensor, pooled: tuple[int, int], sampling_ra
     roi_width, roi_height = x2 - x1, y2 - y1
     if not aligned:  # the older convention: no RoI is smaller than one cell
         roi_width, roi_height = roi_width.clamp(min=1), roi_height.clamp(min=1)
-    grid_h = (roi_height / ph).ceil() if sampling_ratio <= 0 else torch.tensor(sampling_ratio)
-    grid_w = (roi_width / pw).ceil() if sampling_ratio <= 0 else torch.tensor(sampling_ratio)
+    grid_h, grid_w = _samples_per_bin(roi_height, ph, sampling_ratio), _samples_per_bin(roi_width, pw, sampling_ratio)
     if height * width == 0 or grid_h < 1 or grid_w < 1:  # no cell to read, or no sample: an empty RoI
-        return feature_map.new_zeros(len(feature_map), ph, pw) + 0 * feature_map.sum()
+        return feature_map.new_zeros(len(feature_map), ph, pw) + feature_map[:0].sum()  # with a gradient
     y_inside, y_low, y_high, y_low_weight, y_high_weight = _samples(y1, roi_height, ph, height, grid_h)  # (ph, gh)
     x_inside, x_low, x_high, x_low_weight, x_high_weight = _samples(x1, roi_width, pw, width, grid_w)  # (pw, gw)
-    inside = y_inside[:, :, None, None] & x_inside[None, None, :, :]  # (ph, gh, pw, gw)
 
-    total = 0
-    for y, y_weight in ((y_low, y_low_weight), (y_high, y_high_weight)):
-        for x, x_weight in ((x_low, x_low_weight), (x_high, x_high_weight)):
-            cells = feature_map[:, y[:, :, None, None], x[None, None, :, :]]  # (C, ph, gh, pw, gw)
-            total = total + cells * y_weight[:, :, None, None] * x_weight[None, None, :, :]
-    return total.where(inside, 0).mean(dim=(2, 4))  # (C, ph, pw)
+    # A bin is the mean of gh * gw samples: first over the sample rows, for every column, then over the sample columns.
+    rows = feature_map[:, y_low] * y_low_weight[..., None] + feature_map[:, y_high] * y_high_weight[..., None]
+    rows = rows.where(y_inside[..., None], 0).mean(dim=2)  # (C, ph, gh, W) -> (C, ph, W)
+    bins = rows[..., x_low] * x_low_weight + rows[..., x_high] * x_high_weight
+    return bins.where(x_inside, 0).mean(dim=3)  # (C, ph, pw, gw) -> (C, ph, pw)
 
 
 def roi_align(
@@ -75,7 +81,7 @@ def roi_align(
         _pool(maps[int(image)], box, (ph, pw), sampling_ratio, aligned)
         for image, box in zip(rois[:, 0], boxes, strict=True)
     ]
-    result = torch.stack(pooled) if pooled else maps.sum() * 0 + maps.new_zeros(0, maps.shape[1], ph, pw)
+    result = torch.stack(pooled) if pooled else maps[:0].sum() + maps.new_zeros(0, maps.shape[1], ph, pw)
     return result.to(features.dtype)
 
 

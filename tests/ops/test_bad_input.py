@@ -77,6 +77,22 @@ CASES = {  # op, arguments, the kind of error, its sentence
         ValueError,
         "output_size must be one or two whole numbers",
     ),
+    "too many bins": (
+        *("roi_align", (FEATURES, ROIS, (1025, 1024)), ValueError),
+        "output_size must be at most 1048576 bins; got 1025 x 1024",
+    ),
+    "too many samples": (
+        *("roi_align", (FEATURES, ROIS, 2, 1.0, 4097), ValueError),
+        "sampling_ratio must be a whole number of at most 4096; got 4097",
+    ),
+    "half a sample": (
+        *("roi_align", (FEATURES, ROIS, 2, 1.0, 1.5), ValueError),
+        "sampling_ratio must be a whole number of at most 4096; got 1.5",
+    ),
+    "roi beyond float32": (
+        *("roi_align", (FEATURES, changed(ROIS.double(), 1, 3, 1e39), 2), ValueError),
+        "rois in float32 must be finite; row 1 is [1.0, 0.0, 0.0, inf, 4.0]",
+    ),
     "scale NaN": (
         "roi_align",
         (FEATURES, ROIS, 2, nan),
@@ -177,6 +193,9 @@ DIRECT = {  # calls of torch.ops past the Python face
     "rois of another dtype": ("roi_align", (FEATURES, ROIS.double(), 1.0, 2, 2, 2, False)),
     "rois strided": ("roi_align", (FEATURES, ROIS.t().contiguous().t(), 1.0, 2, 2, 2, False)),
     "no bins": ("roi_align", (FEATURES, ROIS, 1.0, 0, 2, 2, False)),
+    "bins beyond 64 bits": ("roi_align", (FEATURES, ROIS, 1.0, 2**32, 2**32, 2, False)),
+    "too many samples": ("roi_align", (FEATURES, ROIS, 1.0, 2, 2, 4097, False)),
+    "samples beyond 32 bits": ("roi_align", (FEATURES, ROIS, 1.0, 2, 2, 2**32 + 2, False)),
     "integers": ("roi_align", (FEATURES.int(), ROIS, 1.0, 2, 2, 2, False)),
     "grad of another shape": (
         *("roi_align_backward", (torch.zeros(2, 3, 2, 1), ROIS, 1.0, 2, 2, 2, 3, 8, 8, 2, False, False, False)),

@@ -146,7 +146,7 @@ def test_known_answer(implementation, aligned, first):
 
 
 def test_empty_box_pools_to_zeros_with_zero_gradient(implementation):
-    features = torch.ones(1, 2, 5, 5, device=implementation.device, requires_grad=True)
+    features = torch.full((1, 2, 5, 5), math.nan, device=implementation.device, requires_grad=True)
     rois = torch.tensor([[0, 2.0, 2.0, 2.0, 2.0]], device=implementation.device)
     pooled = ops.roi_align(features, rois, 3, aligned=True)
     pooled.sum().backward()
@@ -230,12 +230,46 @@ def test_meaningless_rois_are_loud_and_harmless_in_the_kernels(compiled, layout)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_huge_box_is_quick(layout):
-    """Samples far off the map are not visited: a box of 10^9 pixels asks for 10^16 of them."""
-    features = lay_out(torch.ones(1, 3, 4, 4), layout)
-    pooled = ops.roi_align(features, torch.tensor([[0, -1e9, -1e9, 1e9, 1e9]]), 2)
-    assert pooled.shape == (1, 3, 2, 2)
-    assert pooled.isfinite().all()
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling_ratio", [-1, 2])
+def test_boxes_of_any_size_anywhere_end(implementation, layout, aligned, sampling_ratio):
+    """Off the map, or with samples so far apart that none lies on it: zeros, also where cells overflow float32."""
+    far, huge = 1e20, torch.finfo(torch.float32).max
+    rows = [[-far, 0, -far, 4], [0, far, 4, far], [-huge, -huge, -huge / 2, 0], [5, 5, 9, 9]]
+    rows += [[0, 0, 8, 1e12], [-1e12, 0, 4, 4], [-1e9, -1e9, 1e9, 1e9], [-huge, -huge, huge, huge], [1, 1, huge, huge]]
+    rois = torch.cat([torch.zeros(len(rows), 1), torch.tensor(rows)], dim=1).to(implementation.device)
+    features = lay_out(torch.ones(1, 3, 2, 2), layout).to(implementation.device).requires_grad_()
+    for scale in (1.0, 1e6):
+        pooled = ops.roi_align(features, rois, 2, scale, sampling_ratio, aligned)
+        (gradient,) = torch.autograd.grad(pooled.sum(), features)
+        assert not pooled.any()
+        assert not gradient.any()
+
+
+def test_a_bin_has_at_most_4096_samples(implementation):
+    """In 8,192 rows they lie two apart: of the map's eight rows they read 1, 3, 5 and 7."""
+    features = torch.arange(1.0, 9.0, device=implementation.device).reshape(1, 1, 8, 1).requires_grad_()
+    rois = torch.tensor([[0.0, 0, 0, 1, 8192]], device=implementation.device)
+    pooled = ops.roi_align(features, rois, 1)
+    (gradient,) = torch.autograd.grad(pooled, features)
+    assert pooled.item() == (2 + 4 + 6 + 8) / 4096
+    assert (gradient.flatten() * 4096).tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+
+
+def test_the_most_samples_that_can_be_asked_for(implementation):
+    """The mean over a map that rises evenly is what lies in the middle."""
+    features = torch.arange(64.0, dtype=torch.float64, device=implementation.device).reshape(1, 1, 8, 8)
+    rois = torch.tensor([[0, 0.5, 0.5, 5.5, 6.5]], device=implementation.device)
+    assert ops.roi_align(features, rois, 1, sampling_ratio=4096).item() == pytest.approx(3.5 * 8 + 3, abs=1e-9)
+
+
+def test_the_last_of_more_rows_than_float32_can_count(implementation):
+    """The last row is number 2^24 + 3, in float32 2^24 + 4: a row that is not there."""
+    rows = 2**24 + 4
+    features = torch.zeros(1, 1, rows, 1, dtype=torch.bfloat16, device=implementation.device)
+    features[0, 0, -1] = 5
+    rois = torch.tensor([[0.0, 0, rows - 2, 1, rows + 2]], device=implementation.device)
+    assert ops.roi_align(features, rois, 1, sampling_ratio=1).item() == 5
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
