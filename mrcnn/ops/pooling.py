@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import backend, reference
-from .checks import check_finite, check_same_device, check_tensor, values_visible
+from .checks import check_finite, check_flag, check_number, check_same_device, check_tensor, values_visible
 
 
 def roi_align(
@@ -47,6 +47,8 @@ def roi_align(
     """
     pooled = _pair(output_size)
     rois = _as_one_tensor(rois, features)
+    spatial_scale = check_number("spatial_scale", spatial_scale)
+    check_flag("aligned", aligned)
     _check(features, rois, spatial_scale, sampling_ratio)
     # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
     rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()

@@ -97,7 +97,16 @@ CASES = {  # op, arguments, the kind of error, its sentence
         "roi_align",
         (FEATURES, ROIS, 2, nan),
         ValueError,
-        "spatial_scale must be finite and above 0; got nan",
+        "spatial_scale must be a number; got nan",
+    ),
+    "scale infinite": (
+        *("roi_align", (FEATURES, ROIS, 2, inf), ValueError),
+        "spatial_scale must be finite and above 0; got inf",
+    ),
+    "scale of letters": ("roi_align", (FEATURES, ROIS, 2, "1"), TypeError, "spatial_scale must be a number; got '1'"),
+    "aligned a number": (
+        *("roi_align", (FEATURES, ROIS, 2, 1.0, 2, 1), TypeError),
+        "aligned must be True or False; got 1",
     ),
     "scale 0": ("roi_align", (FEATURES, ROIS, 2, 0.0), ValueError, "spatial_scale must be finite and above 0; got 0.0"),
     "boxes of five": ("nms", (ROIS, SCORES, 0.5), ValueError, "boxes must have shape (N, 4); got (2, 5)"),
