@@ -295,9 +295,9 @@ roi_pictures.outlines(image, box, results)
 # %% [markdown]
 # ## The ladder, rung 2: PyTorch
 #
-# The Python loop takes one RoI and one channel. In PyTorch we take all channels and all samples of a RoI at once. This
-# is the library's reference; read `_samples` first and compare it with your `bilinear`. (It also knows the other
-# settings: `sampling_ratio=-1` chooses about one sample per cell.)
+# The Python loop takes one RoI and one channel. In PyTorch we take all channels and all samples of a RoI at once, first
+# along y, then along x. This is the library's reference; read `_samples` first and compare it with your `bilinear`. (It
+# also knows the other settings: `sampling_ratio=-1` chooses about one sample per cell.)
 
 # %%
 lab.show(reference._samples)
