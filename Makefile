@@ -3,6 +3,8 @@
 #   make demo                          train the small joint model, evaluate it, draw what it sees
 #   make test                          hold everything against torchvision, and run the lessons
 #   make lessons                       open the lessons in JupyterLab
+#   make wheel TORCH=torch==2.13.0     dist/: the sources and a wheel, tried beside that torch; with a toolkit one for CUDA
+#   make fuzz MINUTES=30 SEED=1000     random inputs and damaged files, for as long as you like
 #   make install TORCH=torch==2.13.0   with another torch (one without CUDA, say); torchvision may be left out
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: install demo lessons lessons-build test lint format bench gpu-check clean
+.PHONY: install demo lessons lessons-build test lint format bench gpu-check fuzz wheel clean
 
 install: $(VENV)/installed
 
@@ -56,5 +58,13 @@ bench: install
 gpu-check:
 	$(PYTHON) benchmarks/gpu_check.py
 
+MINUTES ?= 10
+SEED ?= 0
+fuzz: install
+	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED)
+
+wheel: install
+	$(BIN)/python packaging/wheels.py $(TORCH)
+
 clean:
-	rm -rf build $(VENV) mrcnn/*.so
+	rm -rf build dist $(VENV) mrcnn/*.so

@@ -1,6 +1,7 @@
 """Builds csrc/ into mrcnn/_native (CPU, and CUDA where there is a toolkit) and mrcnn/_emulated (CUDA run on the CPU).
 
-MRCNN_CUDA=0 leaves CUDA out, MRCNN_CUDA=1 insists on it; TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
+MRCNN_CUDA=0 leaves CUDA out, MRCNN_CUDA=1 insists on it; TORCH_CUDA_ARCH_LIST chooses the GPU architectures. What is
+built says so in its version, 0.1.0+cpu or 0.1.0+cu130: a library with CUDA loads only beside a torch with CUDA.
 """
 
 import glob
@@ -9,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -118,8 +120,18 @@ def emulated_extension(depends: list[str]):
     )
 
 
-def extensions() -> list:
-    root, version, reason = decide_cuda()
+def package_version() -> str:
+    """mrcnn.__version__, read without importing what is not built yet."""
+    return re.search(r'^__version__ = "(.+)"$', (ROOT / "mrcnn" / "__init__.py").read_text(), re.MULTILINE)[1]
+
+
+def label(cuda_toolkit: str | None) -> str:
+    """What is built, as a part of the version: +cpu, or +cu130 for CUDA 13.0."""
+    return f"+cu{cuda_toolkit.replace('.', '')}" if cuda_toolkit else "+cpu"
+
+
+def extensions(root: Path | None, version: str | None, reason: str) -> list:
+    """What to compile, with what `decide_cuda` found."""
     if root:  # both are read when torch.utils.cpp_extension is imported
         os.environ["CUDA_HOME"] = str(root)
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHS)
@@ -147,9 +159,13 @@ def build_command():
 
 
 if __name__ == "__main__":
-    setup(
-        ext_modules=extensions(),
-        cmdclass={"build_ext": build_command()},
-        package_data={"mrcnn": ["_build.json"]},
-        options={"bdist_wheel": {"py_limited_api": "cp311"}},
-    )
+    if "sdist" in sys.argv:  # the sources, which may become either
+        setup(version=package_version())
+    else:
+        toolkit = decide_cuda()
+        setup(
+            version=package_version() + label(toolkit[1]),
+            ext_modules=extensions(*toolkit),
+            cmdclass={"build_ext": build_command()},
+            options={"bdist_wheel": {"py_limited_api": "cp311"}},
+        )

@@ -1,11 +1,16 @@
-"""setup.py's choice: where the CUDA toolkit is, whether to build with it, and saying why."""
+"""setup.py's choice: where the CUDA toolkit is, whether to build with it, and saying why; and what it packs."""
 
 import os
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import torch
-from builds import load_setup
+from builds import ROOT, load_setup
+
+import mrcnn
 
 
 @pytest.fixture
@@ -82,3 +87,26 @@ def test_the_user_decides(build, tmp_path, monkeypatch):
     monkeypatch.setenv("MRCNN_CUDA", "yes")
     with pytest.raises(SystemExit, match=r"MRCNN_CUDA must be 0 or 1; got 'yes'"):
         build.decide_cuda()
+
+
+def test_the_version_tells_what_was_built(build):
+    assert build.package_version() == mrcnn.__version__
+    assert build.label(None) == "+cpu"
+    assert build.label("13.0") == "+cu130"
+
+
+def test_the_packed_sources_are_all_there(tmp_path):
+    """All of csrc/ and of the package, but nothing that was built."""
+    command = ["setup.py", "-q", "egg_info", "--egg-base", tmp_path, "sdist", "--dist-dir", tmp_path]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=ROOT)
+    with tarfile.open(tmp_path / f"mrcnn-{mrcnn.__version__}.tar.gz") as packed:
+        names = {member.name.partition("/")[2] for member in packed if member.isfile()}
+    made = ("__pycache__", "_build.json", ".so", ".pyc")
+    kept = {
+        str(path.relative_to(ROOT))
+        for folder in ("csrc", "mrcnn")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not any(part in str(path) for part in made)
+    }
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "mrcnn/pretrained/playground_rcnn.pt"} <= names
+    assert {name for name in names if name.startswith(("csrc/", "mrcnn/"))} == kept

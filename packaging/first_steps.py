@@ -1,0 +1,25 @@
+"""What somebody does first who has installed a wheel. Run by wheels.py, far from the sources."""
+
+from pathlib import Path
+
+import torch
+
+import mrcnn
+from mrcnn.data import Playground
+
+assert "site-packages" in Path(mrcnn.__file__).parts, f"{mrcnn.__file__} is not what was installed"
+assert mrcnn.ops.built()["reason"], "the record of the build is missing"
+
+boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
+scores = torch.tensor([0.9, 0.8, 0.7])
+for backend in ("native", "emulated", "reference"):
+    with mrcnn.ops.use_backend(backend):
+        kept = mrcnn.ops.nms(boxes, scores, 0.5).tolist()
+    assert kept == [0, 2], f"nms, {backend}: {kept}"
+
+picture, target = Playground(1, seed=7)[0]
+with torch.no_grad():
+    found = mrcnn.playground_rcnn(pretrained=True)([picture])[0]
+iou = mrcnn.boxes.iou(target["boxes"], found["boxes"][found["scores"] > 0.5])
+assert (iou.max(dim=1).values > 0.5).float().mean() > 0.5, f"the pretrained model misses most of a scene: {iou}"
+print(f"nms and the pretrained model work: torch {torch.__version__}, {mrcnn.__file__}")
