@@ -1,5 +1,6 @@
 """The ops on the CPU against torchvision's, in one process, in turn: `python benchmarks/ops.py`.
 
+With `ATEN_CPU_CAPABILITY=avx2` in the environment it is as on a processor without AVX-512.
 The sizes are those of Mask R-CNN on an 800x1216 picture: 1000 RoIs on the stride-4 map of 256 channels, the anchors of
 five pyramid levels of an 800x1344 one. torchvision always gets the layout it likes best, contiguous.
 """
@@ -149,7 +150,7 @@ def measure(row: Row, repeats: int) -> None:
     print(f"{row.name}: {row.measured['ratio']:.1f}x", flush=True)
 
 
-def report(rows: list[Row], roofs: dict) -> tuple[dict, str]:
+def report(rows: list[Row], roofs: dict, drawing: str) -> tuple[dict, str]:
     table = []
     for row in rows:
         got = row.measured
@@ -192,7 +193,7 @@ def report(rows: list[Row], roofs: dict) -> tuple[dict, str]:
             "Medians of calls made in turn in one process; torchvision always gets contiguous features. Extra memory:",
             "by how much one call raises the process's memory at its highest, results included.",
             "",
-            "![roofline](roofline_cpu.png)",
+            f"![roofline]({drawing})",
         ]
     )
     record = {"machine": about, "roofs": roofs, "rows": {row.name: row.measured | {"aim": row.wanted} for row in rows}}
@@ -214,8 +215,9 @@ def main() -> None:
             measure(row, repeats)
             row.ours = row.theirs = None
         rows += group
-    common.write("ops_cpu", *report(rows, roofs))
-    roofline.draw(rows, roofs, common.RESULTS / "roofline_cpu.png")
+    name = f"cpu_{torch.backends.cpu.get_cpu_capability().lower()}"  # as cpu_avx512
+    common.write(f"ops_{name}", *report(rows, roofs, f"roofline_{name}.png"))
+    roofline.draw(rows, roofs, common.RESULTS / f"roofline_{name}.png")
 
 
 if __name__ == "__main__":
