@@ -1,22 +1,32 @@
 """Anchors: the fixed boxes, at every cell of every pyramid level, that the region proposal network starts from."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from mrcnn.settings import POSITIVE, Positives, Settings, require, several
+
+PER_LEVEL = several(several(POSITIVE, 1, 64), 1, 64)
+
 
 @dataclass(frozen=True)
-class AnchorSettings:
+class AnchorSettings(Settings):
     """Which anchors stand at a cell of each pyramid level.
 
     sizes: per level, the square roots of the anchors' areas, in pixels of the network's input. One size per level
-        (Feature Pyramid Networks, section 4.1): the pyramid supplies the scales.
+        (Feature Pyramid Networks, section 4.1): the pyramid supplies the scales. One head predicts for all levels, so
+        all have as many.
     ratios: height / width.
     """
 
-    sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    sizes: Annotated[tuple[tuple[float, ...], ...], PER_LEVEL] = ((32,), (64,), (128,), (256,), (512,))
+    ratios: Positives = (0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "sizes", len(set(map(len, self.sizes))) == 1, "as many for every level")
 
     @property
     def per_cell(self) -> int:

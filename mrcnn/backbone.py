@@ -132,6 +132,7 @@ class Backbone(nn.Module):
         return self.fpn(self.body(pixels))
 
 
+LEVELS = 5  # of the pyramid, P2 … P6
 RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 

@@ -2,16 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mrcnn import boxes as box_maths
+from mrcnn.settings import POSITIVE, Settings, Width, Widths, number, require, several
 
 
 @dataclass(frozen=True)
-class ImageSettings:
+class ImageSettings(Settings):
     """How pictures are brought to the network's scale.
 
     min_size: lengths of the short side, in pixels; training draws one at random, evaluation takes the last.
@@ -20,11 +22,15 @@ class ImageSettings:
     divisor: the padded height and width are multiples of it: the coarsest stride, so that every level fits.
     """
 
-    min_size: tuple[int, ...] = (800,)
-    max_size: int = 1333
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    divisor: int = 32
+    min_size: Widths = (800,)
+    max_size: Width = 1333
+    mean: Annotated[tuple[float, float, float], several(number(-1e6, 1e6), 3, 3)] = (0.485, 0.456, 0.406)
+    std: Annotated[tuple[float, float, float], several(POSITIVE, 3, 3)] = (0.229, 0.224, 0.225)
+    divisor: Width = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "divisor", self.divisor % 32 == 0, "a multiple of 32")
 
 
 @dataclass

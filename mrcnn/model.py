@@ -5,37 +5,38 @@ roi_heads. Boxes, masks and joints come from one model in one forward pass (Mask
 head, the keypoint head or both can be left out.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from mrcnn import images as image_maths
-from mrcnn.anchors import AnchorSettings
-from mrcnn.backbone import Backbone, BasicBlock, ResNet, resnet_fpn
+from mrcnn.backbone import LEVELS, RESNET_DEPTHS, Backbone, BasicBlock, ResNet, resnet_fpn
 from mrcnn.checks import check_images, check_targets
 from mrcnn.images import ImageSettings
 from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings, RoIHeads
 from mrcnn.rpn import RegionProposalNetwork, RPNSettings
+from mrcnn.settings import Settings, Share, changed, one_of, require, whole
 
 
 @dataclass(frozen=True)
-class BackboneSettings:
+class BackboneSettings(Settings):
     """body: "resnet50", "resnet101" or "playground". frozen_norm: batch norm with constant statistics, for a body that
     was pretrained; one that starts from scratch needs trainable ones. head_norm: batch norm after the convolutions of
     the pyramid and the heads as well. eps: of the body's batch norm."""
 
-    body: str = "resnet50"
+    body: Annotated[str, one_of(*RESNET_DEPTHS, "playground")] = "resnet50"
     frozen_norm: bool = True
     head_norm: bool = False
-    eps: float = 1e-5
+    eps: Share = 1e-5
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """Everything that is needed to build a model again, stage by stage. No mask or keypoint settings: no such head."""
 
-    num_classes: int = 91
+    num_classes: Annotated[int, whole(2, 10_000)] = 91  # with the background
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
     rpn: RPNSettings = field(default_factory=RPNSettings)
@@ -43,31 +44,21 @@ class ModelSettings:
     mask: MaskSettings | None = None
     keypoint: KeypointSettings | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.rpn.anchors.sizes
+        require(self.rpn.anchors, "sizes", len(sizes) == LEVELS, f"sizes for the {LEVELS} levels of the pyramid")
+
     def to_dict(self) -> dict:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "ModelSettings":
         """The inverse of `to_dict`, also after a trip through JSON, which makes lists of tuples."""
-        values = {key: tuples(value) for key, value in values.items()}
-        rpn = dict(values["rpn"])
-        rpn["anchors"] = AnchorSettings(**rpn["anchors"])
-        return cls(
-            values["num_classes"],
-            BackboneSettings(**values["backbone"]),
-            ImageSettings(**values["images"]),
-            RPNSettings(**rpn),
-            BoxSettings(**values["box"]),
-            MaskSettings(**values["mask"]) if values["mask"] else None,
-            KeypointSettings(**values["keypoint"]) if values["keypoint"] else None,
-        )
-
-
-def tuples(value):
-    """The same value with tuples for all its lists."""
-    if isinstance(value, dict):
-        return {key: tuples(each) for key, each in value.items()}
-    return tuple(tuples(each) for each in value) if isinstance(value, list | tuple) else value
+        missing = [each.name for each in fields(cls) if each.name not in values]
+        if missing:
+            raise ValueError(f"a model's settings must name every stage; {', '.join(missing)} missing")
+        return changed(cls(mask=MaskSettings(), keypoint=KeypointSettings()), values)
 
 
 class MaskRCNN(nn.Module):

@@ -16,47 +16,52 @@ from mrcnn import ops
 from mrcnn.images import find_joints, seeded
 from mrcnn.layers import ConvNorm, fully_connected
 from mrcnn.rpn import SMOOTH_L1_BETA, mean_or_zero, sample
+from mrcnn.settings import Cells, Count, Length, MaybeWidths, Positive, Settings, Share, Weights, Width, Widths, require
 
 
 @dataclass(frozen=True)
-class BoxSettings:
+class BoxSettings(Settings):
     """Sampling, head and post-processing of the boxes (Fast R-CNN, section 2.3; FPN, section 5.2)."""
 
-    positive_iou: float = 0.5  # a proposal with at least this IoU has the class of its object; any other is background
-    samples: int = 512  # proposals per picture in the losses
-    positive_fraction: float = 0.25  # background is what a detector mostly sees
-    resolution: int = 7
-    conv_channels: tuple[int, ...] = ()  # convolutions before the first fully connected layer
-    fc_channels: tuple[int, ...] = (1024, 1024)
+    positive_iou: Share = 0.5  # a proposal with at least this IoU has the class of its object; any other is background
+    samples: Count = 512  # proposals per picture in the losses
+    positive_fraction: Share = 0.25  # background is what a detector mostly sees
+    resolution: Cells = 7
+    conv_channels: MaybeWidths = ()  # convolutions before the first fully connected layer
+    fc_channels: Widths = (1024, 1024)
     # About 1 / the deltas' standard deviations: they come out with unit variance, worth as much as the class loss.
-    delta_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
-    min_score: float = 0.05
-    min_size: float = 1e-2
-    nms_iou: float = 0.5
-    detections: int = 100
+    delta_weights: Weights = (10.0, 10.0, 5.0, 5.0)
+    min_score: Share = 0.05
+    min_size: Length = 1e-2
+    nms_iou: Share = 0.5
+    detections: Count = 100
     # FPN, eq. 1: a RoI of this side (ImageNet's pictures) is pooled from P4, one of half the side from P3.
-    canonical_size: float = 224.0
+    canonical_size: Positive = 224.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "fc_channels", self.conv_channels or len(self.fc_channels) == 2, "two without conv_channels")
 
 
 @dataclass(frozen=True)
-class MaskSettings:
+class MaskSettings(Settings):
     """Mask R-CNN, figure 4 right: twice the resolution of the pooled features, one map per class."""
 
-    resolution: int = 14
-    channels: tuple[int, ...] = (256, 256, 256, 256)
-    hidden: int = 256
+    resolution: Cells = 14
+    channels: Widths = (256, 256, 256, 256)
+    hidden: Width = 256
 
 
 @dataclass(frozen=True)
-class KeypointSettings:
+class KeypointSettings(Settings):
     """Mask R-CNN, section 5: four times the resolution of the pooled features, one map per joint."""
 
-    num_keypoints: int = 17
-    resolution: int = 14
-    channels: tuple[int, ...] = (512,) * 8
+    num_keypoints: Width = 17
+    resolution: Cells = 14
+    channels: Widths = (512,) * 8
     # Of every second convolution. Which knee is the left one shows in the face: a head of few layers sees as far as
     # from knee to face only with larger steps.
-    dilation: int = 1
+    dilation: Cells = 1
 
 
 # Samples per bin and axis in RoIAlign: "four regularly sampled locations" (Mask R-CNN, section 3).
@@ -269,8 +274,8 @@ class RoIHeads(nn.Module):
         if self.mask:
             masks = self.predict_masks(features, stride, boxes)
             labels = torch.cat([result["labels"] for result in results])
-            masks = masks[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()[:, None]
-            for result, each in zip(results, masks.split(counts), strict=True):
+            masks = masks[torch.arange(len(labels), device=labels.device), labels].float()[:, None]
+            for result, each in zip(results, masks.sigmoid().split(counts), strict=True):
                 result["masks"] = each
         if self.keypoint:
             heatmaps = self.predict_keypoints(features, stride, boxes)
@@ -287,8 +292,7 @@ class RoIHeads(nn.Module):
         proposals = torch.cat((proposals, target["boxes"]))
         objects, _ = ops.match_anchors(proposals, target["boxes"], self.box.positive_iou, self.box.positive_iou)
         random = seeded(target, proposals.device)
-        drawn = sample(objects >= 0, objects < 0, self.box.samples, self.box.positive_fraction, random)
-        rows = torch.cat(drawn)
+        rows = torch.cat(sample(objects >= 0, objects < 0, self.box.samples, self.box.positive_fraction, random))
         objects = objects[rows]
         if len(target["labels"]) == 0:
             return Samples(proposals[rows], torch.zeros_like(objects), objects.clamp(min=0))

@@ -4,6 +4,7 @@ Faster R-CNN (Ren et al., 2015), section 3; one head shared by all levels of the
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,24 +15,29 @@ from mrcnn import ops
 from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.images import ImageBatch, seeded
 from mrcnn.layers import ConvNorm
+from mrcnn.settings import Count, Length, Settings, Share, require, whole
 
 
 @dataclass(frozen=True)
-class RPNSettings:
+class RPNSettings(Settings):
     """Faster R-CNN's section 3 and FPN's section 5.1, as in the published models."""
 
     anchors: AnchorSettings = field(default_factory=AnchorSettings)
-    conv_depth: int = 1
-    positive_iou: float = 0.7  # an anchor with at least this IoU is an object; so is every object's best anchor
-    negative_iou: float = 0.3  # with less than this, background; in between it is left out of the loss
-    samples: int = 256  # anchors per picture in the loss: 268,569 would drown the few objects
-    positive_fraction: float = 0.5
-    candidates_train: int = 2000  # the best of each level that go into NMS
-    candidates_test: int = 1000
-    proposals_train: int = 2000  # the best of all levels that come out of it
-    proposals_test: int = 1000
-    nms_iou: float = 0.7
-    min_size: float = 1e-3
+    conv_depth: Annotated[int, whole(0, 64)] = 1
+    positive_iou: Share = 0.7  # an anchor with at least this IoU is an object; so is every object's best anchor
+    negative_iou: Share = 0.3  # with less than this, background; in between it is left out of the loss
+    samples: Count = 256  # anchors per picture in the loss: 268,569 would drown the few objects
+    positive_fraction: Share = 0.5
+    candidates_train: Count = 2000  # the best of each level that go into NMS
+    candidates_test: Count = 1000
+    proposals_train: Count = 2000  # the best of all levels that come out of it
+    proposals_test: Count = 1000
+    nms_iou: Share = 0.7
+    min_size: Length = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "negative_iou", self.negative_iou <= self.positive_iou, "at most positive_iou")
 
 
 # The anchors' deltas are used as they are: the published models scale only the box head's.
@@ -83,9 +89,9 @@ class RegionProposalNetwork(nn.Module):
         feature_sizes = [(level.shape[2], level.shape[3]) for level in features]
         anchors = make_anchors(self.settings.anchors, tuple(batch.pixels.shape[2:]), feature_sizes)
         anchors = [level.to(batch.pixels.device) for level in anchors]
-        proposals = self.propose(anchors, logits, deltas, batch.sizes)
         if not self.training:
-            return proposals, {}
+            return self.propose(anchors, logits, deltas, batch.sizes), {}
+        proposals = self.propose(anchors, logits, deltas, batch.sizes)
         return proposals, self.losses(torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1), targets)
 
     @torch.no_grad()

@@ -4,12 +4,13 @@ weights: None, "COCO_V1" (torchvision's published weights, downloaded once and c
 backbone_weights: None, "IMAGENET1K_V1" or a path: a ResNet classification checkpoint, for the backbone alone.
 trainable_stages: how many of the body's five stages are trained, from the last; by default 3 of a pretrained body and
 all of one that starts from scratch. stages: `images`, `rpn`, `box`, `mask` or `keypoint` settings instead of the
-defaults.
+builder's own; a dict, as in `box={"nms_iou": 0.4}` or `rpn={"anchors": {"ratios": (1.0,)}}`, changes just its fields.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 
 from mrcnn.anchors import AnchorSettings
@@ -18,6 +19,7 @@ from mrcnn.images import ImageSettings
 from mrcnn.model import BackboneSettings, MaskRCNN, ModelSettings
 from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings
 from mrcnn.rpn import RPNSettings
+from mrcnn.settings import changed, refuse_unknown
 from mrcnn.weights import load_classifier, load_torchvision, published_backbone, published_weights
 
 # The published keypoint model was trained on these sizes of the short side.
@@ -127,15 +129,24 @@ def make(
     **stages,
 ) -> MaskRCNN:
     """What all builders share: the model of these settings, its weights loaded and its first stages frozen."""
-    settings = replace(settings, **stages)
+    names = [*(field.name for field in fields(settings)), "weights", "backbone_weights", "trainable_stages"]
+    refuse_unknown(stages, names, builder)
+    settings = changed(settings, stages)
     model = MaskRCNN(builder, settings)
     if weights is not None:
         load_torchvision(model, published_weights(builder, weights))
     elif backbone_weights is not None:
         load_classifier(model, published_backbone(settings.backbone.body, backbone_weights))
+    from_scratch = weights is None and backbone_weights is None
     if trainable_stages is None:
-        trainable_stages = 5 if weights is None and backbone_weights is None else 3
+        trainable_stages = 5 if from_scratch else 3
     freeze_stages(model.backbone.body, trainable_stages)
+    if from_scratch and trainable_stages < 5:
+        warnings.warn(
+            f"trainable_stages={trainable_stages} without weights freezes stages of random weights: "
+            "give weights or backbone_weights, or train all 5",
+            stacklevel=3,
+        )
     return model
 
 
