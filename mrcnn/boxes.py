@@ -12,13 +12,25 @@ from torch import Tensor
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 
 
+def wide(boxes: Tensor) -> Tensor:
+    """The boxes in a type that holds their areas: int64 for whole numbers, at least float32 for others.
+
+    A square of 300 pixels has more than float16 can count, one of 12 more than int8.
+    """
+    if not boxes.is_floating_point():
+        return boxes.to(torch.int64)
+    return boxes.float() if boxes.dtype.itemsize < 4 else boxes
+
+
 def area(boxes: Tensor) -> Tensor:
     """Areas (K,) in square pixels of boxes (K, 4)."""
+    boxes = wide(boxes)
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """The table of intersection over union (A, B) of boxes a (A, 4) and b (B, 4). Two empty boxes have IoU 0."""
+    a, b = wide(a), wide(b)
     top_left = torch.maximum(a[:, None, :2], b[None, :, :2])  # (A, B, 2)
     bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)
@@ -36,6 +48,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 def large_enough(boxes: Tensor, min_size: float) -> Tensor:
     """Which of boxes (K, 4) have both sides of at least `min_size` pixels: bool (K,)."""
+    boxes = wide(boxes)
     return (boxes[:, 2] - boxes[:, 0] >= min_size) & (boxes[:, 3] - boxes[:, 1] >= min_size)
 
 

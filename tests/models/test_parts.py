@@ -74,6 +74,24 @@ def test_iou_of_empty_boxes_is_zero():
     assert torch.equal(box_maths.iou(empty, empty), torch.zeros(2, 2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32])
+def test_areas_do_not_overflow(dtype):
+    """In whole pixels, with areas beyond what the type can count: those of Python's own numbers, torchvision's IoU."""
+    low, high = (-30000, 30000) if dtype in (torch.int32, torch.int16) else (-128, 127)
+    low = 0 if dtype == torch.uint8 else low
+    scale = 2 if dtype.is_floating_point else 1  # 254 and 256: both have a float16, and a bfloat16, of their own
+    rows = [[low, low, high, high], [low, 0, high - 1, 2], [3, 3, 15, 17], [9, 9, 9, 9]]
+    rows = [[scale * value for value in row] for row in rows]
+    boxes = torch.tensor(rows, dtype=dtype)
+    exact = [int(value) for value in boxes.double().flatten()]
+    exact = [exact[i : i + 4] for i in range(0, len(exact), 4)]
+    assert box_maths.area(boxes).tolist() == [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in exact]
+    right = their_boxes.box_iou(boxes.double(), boxes.double()).nan_to_num(0.0)
+    torch.testing.assert_close(box_maths.iou(boxes, boxes).double(), right, rtol=1e-6, atol=0)
+    sizes = torch.tensor([min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in exact])
+    assert torch.equal(box_maths.large_enough(boxes, 12.0), sizes >= 12)
+
+
 # Anchors
 
 
