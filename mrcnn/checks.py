@@ -1,9 +1,18 @@
 """What the model says to bad input: which argument, what was expected, what came."""
 
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from mrcnn.roi_heads import KeypointSettings, MaskSettings
+if TYPE_CHECKING:
+    from mrcnn.roi_heads import KeypointSettings, MaskSettings
+
+
+LARGEST_MEAN = 3.0  # of a picture: in [0, 1] or not far from it, but not in [0, 255]
 
 
 def check_images(images: list[Tensor]) -> None:
@@ -18,9 +27,30 @@ def check_images(images: list[Tensor]) -> None:
             raise ValueError(f"{name} must have shape (3, H, W) with H and W at least 1, got {tuple(image.shape)}")
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise TypeError(f"{name} must be uint8, or float in [0, 1], got {image.dtype}")
-        # NaN and infinity survive addition, so one sum tells, but for sums that overflow.
-        if image.is_floating_point() and not (torch.isfinite(image.sum()) or torch.isfinite(image).all()):
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
+        if image.is_floating_point():
+            check_range(image, name)
+
+
+def check_range(image: Tensor, name: str) -> None:
+    """The mean tells of NaN and infinity, which survive addition, and of a picture in [0, 255]."""
+    mean = image.mean(dtype=torch.promote_types(image.dtype, torch.float32)).item()
+    if not (math.isfinite(mean) or torch.isfinite(image).all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    if not abs(mean) <= LARGEST_MEAN:
+        raise ValueError(f"{name} must be float in [0, 1], or uint8; got float with a mean of {mean:.4g}")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite. These survive addition, so one sum tells, but for sums that overflow."""
+    return bool(torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all())
+
+
+def check_finite(what: str, *computed: Tensor) -> None:
+    """Raises ValueError where there is NaN or infinity: the answer would be nothing, or nonsense."""
+    if not all(map(is_finite, computed)):
+        raise ValueError(
+            f"the {what} that the model computes are NaN or infinite: so are some of its weights, or they are too large"
+        )
 
 
 def check_targets(
@@ -45,11 +75,12 @@ def check_targets(
                 raise ValueError(
                     f'{name} must have a tensor "{key}", which this model learns from; it has {sorted(target)}'
                 )
-        count = len(target["boxes"])
         check_boxes(target["boxes"], f'{name}["boxes"]')
+        count = len(target["boxes"])
         check_labels(target["labels"], f'{name}["labels"]', count, num_classes)
         if mask:
             check_shape(target["masks"], f'{name}["masks"]', (count, *image.shape[1:]))
+            check_mask_values(target["masks"], f'{name}["masks"]')
         if keypoint:
             check_shape(target["keypoints"], f'{name}["keypoints"]', (count, keypoint.num_keypoints, 3))
 
@@ -71,6 +102,11 @@ def check_labels(labels: Tensor, name: str, count: int, num_classes: int) -> Non
         raise ValueError(
             f"{name} must be 1 to {num_classes - 1} (0 is background), got {int(labels.min())} to {int(labels.max())}"
         )
+
+
+def check_mask_values(masks: Tensor, name: str) -> None:
+    if masks.numel() and masks.dtype != torch.bool and not (masks.min() >= 0 and masks.max() <= 1):
+        raise ValueError(f"{name} must be 0 or 1, got {masks.min().item()} to {masks.max().item()}")
 
 
 def check_shape(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrcnn import images as image_maths
 from mrcnn.backbone import LEVELS, RESNET_DEPTHS, Backbone, BasicBlock, ResNet, resnet_fpn
-from mrcnn.checks import check_images, check_targets
+from mrcnn.checks import check_finite, check_images, check_targets
 from mrcnn.images import ImageSettings
 from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings, RoIHeads
@@ -108,6 +108,8 @@ class MaskRCNN(nn.Module):
 
         batch, targets = image_maths.prepare(images, targets, self.settings.images, self.training)
         features = self.backbone(batch.pixels)  # P2 … P6
+        if not self.training:
+            check_finite("features", *features)
         proposals, losses = self.rpn(batch, features, targets)
 
         features = features[:-1]  # P6 has too few cells to pool from; it only proposes

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
+from mrcnn.checks import check_finite
 from mrcnn.images import find_joints, seeded
 from mrcnn.layers import ConvNorm, fully_connected
 from mrcnn.rpn import SMOOTH_L1_BETA, mean_or_zero, sample
@@ -266,6 +267,7 @@ class RoIHeads(nn.Module):
         Masks and joints are predicted in the final boxes only (Mask R-CNN, section 3.1, inference).
         """
         logits, deltas = self.predict_boxes(features, stride, proposals)
+        check_finite("boxes", logits, deltas)
         counts = [len(each) for each in proposals]
         per_picture = zip(logits.softmax(-1).split(counts), deltas.split(counts), proposals, sizes, strict=True)
         results = [choose_detections(*each, self.box) for each in per_picture]
@@ -275,10 +277,12 @@ class RoIHeads(nn.Module):
             masks = self.predict_masks(features, stride, boxes)
             labels = torch.cat([result["labels"] for result in results])
             masks = masks[torch.arange(len(labels), device=labels.device), labels].float()[:, None]
+            check_finite("masks", masks)
             for result, each in zip(results, masks.sigmoid().split(counts), strict=True):
                 result["masks"] = each
         if self.keypoint:
             heatmaps = self.predict_keypoints(features, stride, boxes)
+            check_finite("keypoints", heatmaps)
             for result, each in zip(results, heatmaps.split(counts), strict=True):
                 result["keypoints"], result["keypoints_scores"] = find_joints(each, result["boxes"])
         return results

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.anchors import AnchorSettings, make_anchors
+from mrcnn.checks import check_finite
 from mrcnn.images import ImageBatch, seeded
 from mrcnn.layers import ConvNorm
 from mrcnn.settings import Count, Length, Settings, Share, require, whole
@@ -90,6 +91,7 @@ class RegionProposalNetwork(nn.Module):
         anchors = make_anchors(self.settings.anchors, tuple(batch.pixels.shape[2:]), feature_sizes)
         anchors = [level.to(batch.pixels.device) for level in anchors]
         if not self.training:
+            check_finite("region proposals", *logits, *deltas)
             return self.propose(anchors, logits, deltas, batch.sizes), {}
         proposals = self.propose(anchors, logits, deltas, batch.sizes)
         return proposals, self.losses(torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1), targets)
