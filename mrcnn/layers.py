@@ -93,7 +93,7 @@ def fully_connected(x: Tensor, layer: nn.Linear) -> Tensor:
     It is a convolution with a kernel as large as the map (Fully Convolutional Networks, section 3.1). As that it takes
     a channels_last map as it lies, where flattening would first copy it.
     """
-    if wants_gradient(x, *sources(layer)) or layer.in_features != x[0].numel():
+    if wants_gradient(x, *sources(layer)) or layer.in_features != x.shape[1:].numel():
         return F.relu_(layer(x.flatten(1)))
     weight, bias = ready(layer, None, compute_dtype(x), map_shape=x.shape[1:])
     return F.relu_(F.conv2d(x.to(weight.dtype), weight, bias)).flatten(1)
