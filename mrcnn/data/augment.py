@@ -55,11 +55,26 @@ def make_augment(
     return Compose([*steps, ColourJitter(colour)])
 
 
+def refuse_unknown_maps(target: Target) -> None:
+    """Raises ValueError where a target has more than augmentation knows to move along: a map of depths, say, would stay
+    as it was while the picture is mirrored or cut. A number or a name is of the whole picture, and may stay."""
+    for name, value in target.items():
+        plain = (
+            value is None or isinstance(value, str | int | float) or (isinstance(value, Tensor) and value.dim() == 0)
+        )
+        if name not in PER_OBJECT and not plain:
+            raise ValueError(
+                f"augmentation does not know how to move {name!r} of a target along with its picture; it knows "
+                f"{', '.join(PER_OBJECT)}. Leave it out, or train without augmentation"
+            )
+
+
 # --- flip
 
 
 def mirror(image: Tensor, target: Target, keypoint_flip: Sequence[int]) -> tuple[Tensor, Target]:
     """The picture in a mirror. A left hand becomes a right hand: joint j takes the place of keypoint_flip[j]."""
+    refuse_unknown_maps(target)
     width = image.shape[-1]
     x1, y1, x2, y2 = target["boxes"].unbind(1)
     target = target | {"boxes": torch.stack([width - x2, y1, width - x1, y2], 1), "masks": target["masks"].flip(-1)}
@@ -171,6 +186,7 @@ def shrink(before: Target, after: Target) -> Target:
 
 def select(target: Target, chosen: Tensor) -> Target:
     """The target with only the chosen objects; chosen is (K,) bool or indices."""
+    refuse_unknown_maps(target)
     return {key: value[chosen] if key in PER_OBJECT else value for key, value in target.items()}
 
 

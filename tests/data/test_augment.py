@@ -57,6 +57,26 @@ def assert_true_record(image, target, slack: float = 0.0) -> None:
             assert (0 <= x <= width and 0 <= y <= height) if v else (x, y) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: mirror(*record, SCENES.keypoint_flip),
+        lambda record: resize(*record, 40, 50),
+        lambda record: frame(*record, 3, 4, 60, 50),
+        lambda record: paste(*record, *RECORDS[1]),
+        lambda record: make_augment(SCENES)(*record, chance()),
+    ],
+)
+@pytest.mark.parametrize("unknown", [torch.zeros(128, 128), torch.zeros(3), [[1, 2]], {"a": 1}])
+def test_what_augmentation_cannot_move_is_refused(change, unknown):
+    """A map of depths would stay as it was; what is one number or name for the picture does not move."""
+    image, target = RECORDS[0]
+    with pytest.raises(ValueError, match="how to move 'depth'"):
+        change((image, target | {"depth": unknown}))
+    kept = {"file_name": "a.png", "weather": 3, "sun": torch.tensor(0.5), "seed": 7}
+    assert kept.items() <= change((image, target | kept))[1].items()
+
+
 # --- flip
 
 
