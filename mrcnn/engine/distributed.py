@@ -28,13 +28,29 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def chosen_device(device: str | None) -> torch.device:
+    """The device of this name; None: this process's GPU, if there is one. Raises ValueError where it does not exist."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    if device is None:
+        device = own if gpus else "cpu"
+    try:
+        chosen = torch.device(own if device == "cuda" else device)
+    except RuntimeError:
+        chosen = torch.device("meta")  # no name of a device at all
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:" and a number, got {device!r}')
+    if chosen.type == "cuda" and chosen.index >= gpus:
+        raise ValueError(
+            f"device {device!r} does not exist: torch {torch.__version__} finds {gpus} GPUs on this machine"
+        )
+    return chosen
+
+
 @contextlib.contextmanager
 def processes(device: str | None = None) -> Iterator[torch.device]:
     """Joins the processes that torchrun started, if it did; gives the device that this one should use."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if device is None:
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
+    chosen = chosen_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:

@@ -97,6 +97,8 @@ def train_run(
         if weights is not None and not model.builder.startswith("playground"):
             settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
         settings = replace(settings, **chosen)
+        if settings.frozen_stages and weights is None and backbone_weights is None:
+            say(f"frozen_stages={settings.frozen_stages} freezes random weights: there are none to start from")
         say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories")
         measure = _measure(test, out, settings.workers) if test is not None else None
         report = train(model.to(where), dataset, settings, out=out, evaluate=measure, resume=resume)
