@@ -4,12 +4,15 @@ The modules here bear torchvision's names, so a state dict needs translation onl
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mrcnn.checks import describe, is_finite
 from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.model import MaskRCNN
 
@@ -29,15 +32,18 @@ OLD_NAMES = (
     (re.compile(r"^(rpn\.head\.conv)\.(weight|bias)$"), r"\1.0.0.\2"),
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
 )
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OLD_MASK_NAME = re.compile(r"^(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$")
 
 
 def load_torchvision(model: MaskRCNN, path_or_state_dict: str | Path | dict[str, Tensor]) -> MaskRCNN:
     """Loads weights of the torchvision model of the same name into `model`, and returns it.
 
-    path_or_state_dict: a .pth file or a state dict, with today's key names or those of the published v1 files. These
-    were trained with batch norm's eps at 0 and are run so, as torchvision does; their old names tell them apart.
-    Raises ValueError, and leaves the model as it was, where keys or shapes differ, and names them.
+    path_or_state_dict: a .pth file or a state dict, or a training checkpoint that holds one under "model" or
+    "state_dict"; with today's key names or those of the published v1 files. The latter were trained with batch norm's
+    eps at 0 and are run so, as torchvision does; their old names tell them apart.
+    Raises ValueError, and leaves the model as it was, where keys or shapes differ or a number is not finite, and names
+    them.
     """
     source = read_weights(path_or_state_dict)
     state = {new_name(name): tensor for name, tensor in source.items()}
@@ -65,19 +71,19 @@ def load_classifier(model: MaskRCNN, path_or_state_dict: str | Path | dict[str, 
     return model
 
 
-def published_weights(builder: str, weights: str | Path) -> dict[str, Tensor] | Path:
+def published_weights(builder: str, weights: str | Path) -> dict[str, Tensor] | str | Path:
     """The weights of a name, "COCO_V1", or the path itself."""
     if weights != "COCO_V1":
-        return Path(weights)
+        return weights
     if builder not in PUBLISHED:
         raise ValueError(f'weights="COCO_V1" is not published for {builder}; it is for {", ".join(PUBLISHED)}')
     return download(PUBLISHED[builder])
 
 
-def published_backbone(body: str, weights: str | Path) -> dict[str, Tensor] | Path:
+def published_backbone(body: str, weights: str | Path) -> dict[str, Tensor] | str | Path:
     """The backbone weights of a name, "IMAGENET1K_V1", or the path itself."""
     if weights != "IMAGENET1K_V1":
-        return Path(weights)
+        return weights
     if body not in PUBLISHED_BACKBONES:
         raise ValueError(f'backbone_weights="IMAGENET1K_V1" is not published for {body}')
     return download(PUBLISHED_BACKBONES[body])
@@ -91,19 +97,46 @@ def download(file_name: str) -> dict[str, Tensor]:
 
 
 def read_weights(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict from a file or as given."""
-    if isinstance(source, dict):
-        return source
+    """A state dict from a file or as given, or the one that a checkpoint holds under "model" or "state_dict"."""
+    if isinstance(source, Mapping):
+        return checked_state(unwrapped(source), "the state dict")
+    if not isinstance(source, str | Path):
+        raise TypeError(f"weights must be a path or a state dict, got {describe(source)}")
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a weights file, or was cut short: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} must hold a state dict (names and tensors), got {type(state).__name__}")
-    return state
+    return checked_state(unwrapped(contents), str(path))
+
+
+def unwrapped(contents: Any) -> Any:
+    """The state dict inside a training checkpoint, as torchvision's recipes leave: {"model": …, "optimizer": …}."""
+    if isinstance(contents, Mapping):
+        for name in ("model", "state_dict"):
+            if isinstance(contents.get(name), Mapping):
+                return contents[name]
+    return contents
+
+
+def checked_state(state: Any, source: str) -> dict[str, Tensor]:
+    """The state dict, or a ValueError unless it holds names and tensors of finite floats; step counters are whole."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{source} must hold a state dict (names and tensors), got {describe(state)}")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{source} must hold names and tensors, got {describe(tensor)} as {name!r}")
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise ValueError(f"{source}: {name} must be a dense tensor, got {tensor.layout} on {tensor.device}")
+        if name.endswith("num_batches_tracked"):
+            continue
+        if tensor.dtype not in FLOATS:
+            raise ValueError(f"{source}: {name} must be of a float type, got {tensor.dtype}")
+        if not is_finite(tensor):
+            raise ValueError(f"{source}: {name} has NaN or infinity in it")
+    return dict(state)
 
 
 def new_name(name: str) -> str:

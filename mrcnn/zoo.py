@@ -154,9 +154,7 @@ def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
     """The model of a builder's name ("playground" for short), from its arguments or, as in a checkpoint, from the
     settings of `model.recipe`. Arguments that are None, or that the builder does not take, are left out.
     """
-    name = "playground_rcnn" if name == "playground" else name
-    if name not in BUILDERS:
-        raise ValueError(f"there is no model {name!r}; the models are {', '.join(['playground', *BUILDERS])}")
+    name = builders_name(name)
     if settings is not None:
         return make(name, ModelSettings.from_dict(settings))
     builder = BUILDERS[name]
@@ -164,3 +162,11 @@ def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
     if not takes_joints:
         arguments.pop("num_keypoints", None)
     return builder(**{key: value for key, value in arguments.items() if value is not None})
+
+
+def builders_name(name: str) -> str:
+    """The builder of a model's name. Raises ValueError where there is none."""
+    name = "playground_rcnn" if name == "playground" else name
+    if not isinstance(name, str) or name not in BUILDERS:
+        raise ValueError(f"there is no model {name!r}; the models are {', '.join(['playground', *BUILDERS])}")
+    return name

@@ -286,6 +286,15 @@ def test_a_broken_picture_is_measured_nowhere(trained, scenes, tmp_path, capsys)
         (["eval", "--weights", "{run}/model.pt", "--data", "{tmp}/x", "--annotations", "y"], "there is no folder"),
         (["eval", "--weights", "{run}/model.pt", "--data", "{tmp}", "--annotations", "{tmp}/y.json"], "y.json"),
         (["predict", "x.png", "--weights", "{tmp}/none.pt", "--out", "{tmp}/o"], "there is no such file"),
+        (["predict", "x.png", "--weights", "{tmp}/nan.pt", "--out", "{tmp}/o"], "rpn.head.bbox_pred.bias has NaN or"),
+        (
+            ["predict", "x.png", "--weights", "{run}/model.pt", "--device", "cuda:99", "--out", "{tmp}/o"],
+            "device 'cuda:99' does not exist: torch",
+        ),
+        (
+            ["eval", "--weights", "{run}/model.pt", "--data", "playground", "--device", "gpu"],
+            """device must be "cpu", "cuda" or "cuda:" and a number, got 'gpu'""",
+        ),
         (["train", "--data", "playground", "--steps", "1", "--out", "{tmp}/o"], "name a model (--model)"),
         (["train", "--data", "playground", "--model", "yolo", "--steps", "1", "--out", "{tmp}/o"], "no model 'yolo'"),
         (["train", "--data", "playground", "--model", "playground", "--out", "{tmp}/o"], "give steps, seconds or both"),
@@ -307,6 +316,9 @@ def test_a_users_error_is_told_in_a_sentence(arguments, message, trained, tmp_pa
     (tmp_path / "cut.pt").write_bytes((trained / "model.pt").read_bytes()[:10_000])
     (tmp_path / "file").write_text("")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    contents = torch.load(trained / "model.pt", weights_only=True)
+    contents["state_dict"]["rpn.head.bbox_pred.bias"].fill_(torch.nan)
+    torch.save(contents, tmp_path / "nan.pt")
     assert run(*(argument.format(tmp=tmp_path, run=trained) for argument in arguments)) == 1
     said = capsys.readouterr().err
     assert said.startswith("mrcnn: ")

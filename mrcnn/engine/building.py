@@ -24,9 +24,9 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     if builder is None:
         return checkpoint.load_model(weights)
     state = read_weights(published_weights(zoo.build(builder).builder, weights))
-    if CLASSES not in state:
+    if CLASSES not in state or state[CLASSES].dim() != 2:
         raise ValueError(f"{weights} has no {CLASSES}: it is no detection model of torchvision")
-    joints = state[JOINTS].shape[1] if JOINTS in state else None
+    joints = state[JOINTS].shape[1] if JOINTS in state and state[JOINTS].dim() == 4 else None
     model = zoo.build(builder, num_classes=len(state[CLASSES]), num_keypoints=joints)
     load_torchvision(model, state)
     model.labels = published_labels(len(state[CLASSES]))
@@ -60,9 +60,7 @@ def _settings_and_state(weights: str, builder: str | None) -> tuple[str, ModelSe
         model = trained_model(weights, builder)
         return model.builder, model.settings, model.state_dict()
     contents = checkpoint.read(weights)
-    recipe = contents["recipe"]
-    settings = ModelSettings.from_dict(recipe["arguments"]["settings"])
-    return recipe["builder"], settings, contents["state_dict"]
+    return *checkpoint.recipe_of(contents, weights), contents["state_dict"]
 
 
 def _is_ours(weights: str) -> bool:

@@ -21,7 +21,9 @@ import torch
 from torch import nn
 
 from mrcnn import zoo
-from mrcnn.weights import refuse_differences
+from mrcnn.engine.labels import checked_labels
+from mrcnn.model import ModelSettings
+from mrcnn.weights import checked_state, refuse_differences
 
 FORMAT = "mrcnn 1"
 SHIPPED = {"playground": Path(__file__).parents[1] / "pretrained" / "playground_rcnn.pt"}  # models in the package
@@ -89,14 +91,23 @@ def load_model(path: str | Path) -> nn.Module:
     """The model of a model file or a checkpoint, or "playground", which comes with the package; on the CPU, in
     evaluation mode. Raises CheckpointError."""
     contents = read(path)
-    recipe = contents["recipe"]
-    try:
-        model = zoo.build(recipe["builder"], **recipe["arguments"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its model cannot be built by this version of mrcnn ({error})") from error
+    model = zoo.make(*recipe_of(contents, path))
     load_weights(model, contents["state_dict"], str(path))
-    model.labels = contents["labels"]
+    try:
+        model.labels = checked_labels(contents["labels"], model.settings.num_classes)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return model.eval()
+
+
+def recipe_of(contents: dict[str, Any], source: str | Path) -> tuple[str, ModelSettings]:
+    """The builder's name and the settings in the contents of a file. Raises CheckpointError where they are wrong."""
+    try:
+        recipe = contents["recipe"]
+        builder = zoo.builders_name(recipe["builder"])
+        return builder, ModelSettings.from_dict(recipe["arguments"]["settings"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its model cannot be built by this version of mrcnn ({error})") from error
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -117,6 +128,10 @@ def read(path: str | Path) -> dict[str, Any]:
     missing = {"recipe", "labels", "state_dict"} - contents.keys()
     if missing:
         raise CheckpointError(f"{path}: a model file of mrcnn without {', '.join(sorted(missing))}")
+    try:
+        checked_state(contents["state_dict"], str(path))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     return dict(contents)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mrcnn.data import PictureError, read_picture
 from mrcnn.engine.checkpoint import write_whole
 from mrcnn.engine.evaluate import to_coco
+from mrcnn.weights import checked_state
 
 
 @torch.inference_mode()
@@ -34,6 +35,7 @@ def predict(
     """
     from mrcnn.lab import drawings
 
+    checked_state(model.state_dict(), "the model")
     out = Path(out)
     names = drawing_names(photos)
     results: list[dict[str, Any]] = []

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import TinyModel
+from fakes import HandMade, TinyModel
 from torch import nn
 
 import mrcnn
 from mrcnn.engine import checkpoint
+from mrcnn.engine.building import model_to_train
 from mrcnn.engine.checkpoint import CheckpointError, load_model, read, save_model, write_whole
 
 
@@ -25,6 +26,8 @@ def saved(tmp_path_factory):
         "categories": ["background", "cat", "dog"],
         "category_ids": [0, 4, 9],
         "keypoint_names": list("abcde"),
+        "skeleton": [[0, 1]],
+        "keypoint_labels": [1],
     }
     path = tmp_path_factory.mktemp("model") / "model.pt"
     save_model(model, path)
@@ -106,6 +109,63 @@ def test_weights_of_another_model_are_told_by_key(saved, tmp_path):
         load_model(path)
     for part in ("rpn.head.cls_logits.bias", "rpn.head.extra", "cls_score.bias (17,)", "(3,)", str(path)):
         assert part in str(caught.value)
+
+
+def spoiled(saved, tmp_path, *keys, value):
+    """The file of a model with one thing in it replaced."""
+    contents = torch.load(saved[1], weights_only=True)
+    inside = contents
+    for key in keys[:-1]:
+        inside = inside[key]
+    inside[keys[-1]] = value
+    torch.save(contents, tmp_path / "spoiled.pt")
+    return tmp_path / "spoiled.pt"
+
+
+SETTINGS = ("recipe", "arguments", "settings")
+LABELS = {
+    "categories": ["background"],
+    "category_ids": [0],
+    "keypoint_names": [],
+    "skeleton": [],
+    "keypoint_labels": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["state_dict"], None, "must hold a state dict"),
+        (["state_dict"], 5, "must hold a state dict"),
+        (["state_dict", "rpn.head.bbox_pred.bias"], "text", "names and tensors, got str 'text'"),
+        (["state_dict", "rpn.head.bbox_pred.bias"], torch.ones(12).to_sparse(), "must be a dense tensor"),
+        (["state_dict", "rpn.head.bbox_pred.bias"], torch.ones(12, dtype=torch.int64), "must be of a float type"),
+        (["state_dict", "rpn.head.bbox_pred.bias"], torch.full((12,), torch.nan), "NaN or infinity"),
+        (["recipe"], 5, "cannot be built"),
+        (["recipe", "builder"], [1], r"there is no model \[1\]"),
+        (["recipe", "arguments"], None, "cannot be built"),
+        (SETTINGS, [1], "cannot be built"),
+        ([*SETTINGS, "num_classes"], -1, "num_classes of ModelSettings must be .* got -1"),
+        ([*SETTINGS, "num_classes"], "7", "num_classes of ModelSettings must be .* got '7'"),
+        ([*SETTINGS, "rpn", "conv_depth"], 10**9, "conv_depth of RPNSettings must be .* got 1000000000"),
+        ([*SETTINGS, "rpn", "depth"], 1, "RPNSettings has no 'depth'"),
+        (["labels"], 5, "labels must be None or a dict"),
+        (["labels"], {}, "labels must be None or a dict"),
+        (["labels"], LABELS | {"categories": "background"}, r'labels\["categories"\] must be a list of str'),
+        (["labels"], LABELS | {"category_ids": [None]}, r'labels\["category_ids"\] must be a list of int'),
+        (["labels"], LABELS, r'labels\["categories"\] must be of \d classes, got 1'),
+        (["labels"], LABELS | {"categories": ["c"] * 9, "category_ids": [1] * 9, "skeleton": [[0, 1]]}, "skeleton"),
+    ],
+)
+def test_what_is_of_a_wrong_kind_inside_is_told(saved, tmp_path, keys, value, message):
+    """One sentence with the file's name; the same whether the model is to predict or to be trained on."""
+    path = spoiled(saved, tmp_path, *keys, value=value)
+    with pytest.raises(CheckpointError, match=rf"spoiled\.pt.*{message}") as told:
+        load_model(path)
+    assert "\n" not in str(told.value)
+    if keys[0] != "labels":  # training takes those of its data set
+        with pytest.raises(CheckpointError, match=rf"spoiled\.pt.*{message}"):
+            model_to_train(HandMade([]), None, str(path))
 
 
 def test_a_model_unknown_to_this_version_is_told(saved, tmp_path):

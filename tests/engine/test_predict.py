@@ -3,14 +3,16 @@
 import pytest
 import torch
 from fakes import HandMade, truth_as_results
+from PIL import Image
 from torchvision.ops import box_iou
 
 import mrcnn
 from mrcnn.engine.building import fitted, model_to_train, trained_model
 from mrcnn.engine.checkpoint import CheckpointError, save_model
 from mrcnn.engine.demo import coins_photo, count_found
+from mrcnn.engine.distributed import chosen_device
 from mrcnn.engine.labels import labels_of
-from mrcnn.engine.predict import drawing_names, numbered_labels, one_list
+from mrcnn.engine.predict import drawing_names, numbered_labels, one_list, predict
 
 DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0), (1, [0, 0, 20, 20], 0)]])
 
@@ -62,6 +64,47 @@ def test_found_is_counted_once_each():
     assert count_found(truth[[1, 2]] + 1, truth) == 2  # IoU 81/119
     assert count_found(truth + 4, truth) == 0  # IoU 36/164
     assert count_found(truth[:0], truth) == 0
+
+
+@pytest.mark.parametrize("name", ["backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.bias"])
+def test_weights_that_are_not_finite_predict_nothing(name, tmp_path):
+    """Also those in the first layer, whose NaN a fused ReLU takes for zero: told by name, and no file is left."""
+    model = mrcnn.playground_rcnn().eval()
+    model.state_dict()[name].view(-1)[3] = torch.nan
+    with pytest.raises(ValueError, match=f"{name} has NaN or infinity"):
+        predict(model, ["photo.png"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_finds_nothing_leaves_results(tmp_path):
+    """No proposal is as large as asked for: a drawing without boxes, and an empty list."""
+    photo = torch.zeros(64, 80, 3, dtype=torch.uint8).numpy()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    model = mrcnn.playground_rcnn(rpn={"min_size": 1000.0}).eval()
+    assert predict(model, [tmp_path / "photo.png"], tmp_path / "out") == ([], [])
+    assert (tmp_path / "out" / "results.json").read_text() == "[]\n"
+    assert (tmp_path / "out" / "photo.png").is_file()
+
+
+def test_a_training_checkpoint_of_another_program(tmp_path):
+    """As torchvision's recipes write them, with the weights under "model"."""
+    source = mrcnn.playground_rcnn(num_classes=2)
+    torch.save({"model": source.state_dict(), "epoch": 3}, tmp_path / "model.pth")
+    model = trained_model(str(tmp_path / "model.pth"), "playground")
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match=r"device 'cuda' does not exist: torch .* finds 0 GPUs"):
+        chosen_device("cuda")
+    assert chosen_device(None) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta", ""])
+def test_what_is_no_device_is_told(device):
+    with pytest.raises(ValueError, match=f"device must be .* got '{device}'"):
+        chosen_device(device)
 
 
 # ---- models

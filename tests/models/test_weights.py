@@ -156,6 +156,65 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
         mrcnn.load_torchvision(model, tmp_path / "list.pth")
 
 
+def one_changed(change) -> dict[str, torch.Tensor]:
+    """A playground model's state dict with one tensor changed."""
+    state = mrcnn.playground_rcnn().state_dict()
+    return state | {"rpn.head.bbox_pred.bias": change(state["rpn.head.bbox_pred.bias"])}
+
+
+SPOILED = [
+    (lambda: None, "a path or a state dict, got NoneType None"),
+    (lambda: 5, "a path or a state dict, got int 5"),
+    (lambda: {"a": "b"}, "names and tensors, got str 'b' as 'a'"),
+    (lambda: {5: torch.zeros(1)}, "names and tensors, got a tensor .* as 5"),
+    (lambda: one_changed(lambda _: "text"), "names and tensors, got str 'text' as 'rpn.head.bbox_pred.bias'"),
+    (lambda: one_changed(torch.Tensor.to_sparse), r"rpn\.head\.bbox_pred\.bias must be a dense tensor"),
+    (lambda: one_changed(lambda bias: bias.to("meta")), "dense tensor, got .* on meta"),
+    (lambda: one_changed(torch.Tensor.long), r"rpn\.head\.bbox_pred\.bias must be of a float type, got torch.int64"),
+    (lambda: one_changed(torch.Tensor.bool), "must be of a float type, got torch.bool"),
+    (lambda: one_changed(lambda bias: bias * torch.nan), r"rpn\.head\.bbox_pred\.bias has NaN or infinity"),
+    (lambda: one_changed(lambda bias: bias + torch.inf), r"rpn\.head\.bbox_pred\.bias has NaN or infinity"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), SPOILED)
+def test_what_is_no_state_dict_is_told(make, message, tmp_path):
+    """In memory and, where it can be written, in a file; the model is as it was."""
+    model = mrcnn.playground_rcnn()
+    before = mrcnn.to_torchvision(model)
+    given = make()
+    with pytest.raises((ValueError, TypeError), match=message):
+        mrcnn.load_torchvision(model, given)
+    if isinstance(given, dict):
+        torch.save(given, tmp_path / "model.pth")
+        with pytest.raises(ValueError, match=rf"model\.pth.*{message}"):
+            mrcnn.load_torchvision(model, tmp_path / "model.pth")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_a_training_checkpoint_is_unwrapped(key, in_a_file, tmp_path):
+    given = scrambled(mrcnn.playground_rcnn())
+    source = {key: given, "optimizer": {"state": {}}, "epoch": 3}
+    if in_a_file:
+        torch.save(source, tmp_path / "checkpoint.pth")
+        source = tmp_path / "checkpoint.pth"
+    model = mrcnn.load_torchvision(mrcnn.playground_rcnn(), source)
+    assert all(torch.equal(tensor, given[name]) for name, tensor in model.state_dict().items())
+
+
+def test_halves_are_weights():
+    """float16 is a float type: it loads, as the model's own type."""
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in mrcnn.playground_rcnn().state_dict().items()
+    }
+    model = mrcnn.load_torchvision(mrcnn.playground_rcnn(), state)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[name].to(tensor.dtype))
+
+
 @pytest.mark.parametrize("builder", twins.BUILDERS)
 def test_addresses_are_torchvisions(builder):
     """The eight digits before .pth are the hash that the download is checked by."""
