@@ -11,13 +11,22 @@ import json
 import math
 import os
 import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-FAR = 1e6  # pixels: no picture is so large, and drawing a polygon takes memory by the length of its sides
+# What no honest record comes near. pycocotools, which draws the masks, takes memory by the length of a polygon's
+# outline, time by that times the number of polygons, and counts pixels in 32 bits.
+FAR = 1e6  # pixels: no picture is so wide
+LONGEST_OUTLINE = 1_000_000  # pixels, of all polygons of an object
+MOST_POLYGONS = 10_000  # of an object
+MOST_PIXELS = 2**31  # of a picture
+LONGEST_RUN = 7  # characters of 5 bits each: 2**34 pixels and a sign
+
+TINY = 1e-6  # of a picture's longer side: a thinner box may be rounded to none by float32, here or when it is scaled
 
 
 class Picture(NamedTuple):
@@ -54,7 +63,7 @@ class Annotations:
         default_factory=lambda: np.zeros(0, np.uint8)
     )  # all pictures' objects, one after another
     ends: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (pictures,) where each one's bytes end
-    no_size: int = 0  # objects dropped because nothing of their box is inside the picture
+    no_size: list[int] = field(default_factory=list)  # ids of objects dropped, as their boxes have no size
     problems: list[str] = field(default_factory=list)
 
     def objects(self, index: int) -> list[Object]:
@@ -91,7 +100,7 @@ def are_coordinates(values: list) -> bool:
     """Whether they are all finite numbers within reason: three quick looks at all of them, not a slow one at each."""
     try:  # NaN survives addition, but not every comparison
         return sum(values) < math.inf and -FAR < min(values) and max(values) < FAR
-    except TypeError:
+    except (TypeError, OverflowError):  # a whole number may be larger than any float
         return False
 
 
@@ -102,15 +111,32 @@ def polygons_problem(polygons: list) -> str | None:
             return "a polygon must be a flat list of at least three points x, y"
         if not are_coordinates(polygon):
             return "a polygon must have finite numbers only, none beyond a million pixels"
+    if len(polygons) > MOST_POLYGONS:
+        return f"an object must have at most {MOST_POLYGONS} polygons; got {len(polygons)}"
+    # A side is no longer than all the numbers are apart: enough to know of nearly every object.
+    if sum(len(polygon) * (max(polygon) - min(polygon) + 1) for polygon in polygons) / 2 > LONGEST_OUTLINE:
+        length = sum(map(outline, polygons))
+        if length > LONGEST_OUTLINE:
+            return f"the outline of its polygons must be at most {LONGEST_OUTLINE} pixels long; it is {length:.0f}"
     return None
+
+
+def outline(polygon: list) -> float:
+    """The length of a polygon's sides as they are drawn: in steps along x or y, at least one for each side."""
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)  # (P, 2)
+    sides = np.abs(points - np.roll(points, 1, axis=0)).max(1)  # (P,)
+    return float(np.maximum(sides, 1).sum())
 
 
 def rle_problem(rle: dict, picture: Picture) -> str | None:
     """What is wrong with run lengths {"size": [h, w], "counts": list or string}, if anything."""
     size, counts = rle.get("size"), rle.get("counts")
-    if size != [picture.height, picture.width]:
+    if size != [picture.height, picture.width] or any(type(side) is not int for side in size):
         return f"the run lengths are of size {size}, the picture of [{picture.height}, {picture.width}]"
     if isinstance(counts, str):
+        longest = LONGEST_RUN * (picture.height * picture.width + 1)  # the first run may be of no pixels
+        if len(counts) > longest:
+            return f"the run lengths must be a string of at most {longest} characters; it has {len(counts)}"
         try:
             counts = run_lengths(counts)
         except ValueError as error:
@@ -129,6 +155,8 @@ def run_lengths(text: str) -> list[int]:
         bits = ord(character) - 48
         if not 0 <= bits < 64:
             raise ValueError(f"the run lengths contain the character {character!r}")
+        if shift == 5 * LONGEST_RUN:
+            raise ValueError(f"the run lengths contain a number of more than {LONGEST_RUN} characters")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:  # the last character of this number; bit 16 is its sign
@@ -166,11 +194,12 @@ def read_both(file: str | Path, keypoint_file: str | Path | None) -> Annotations
     read_pictures(content["images"], found)
     joints = {}
     if keypoint_file is not None:
-        more = load(keypoint_file, pack_segmentation=False)
-        read_keypoint_names(more["categories"], found)
-        joints = {a.get("id"): a for a in more["annotations"] if isinstance(a, dict)}
+        more, faults = load(keypoint_file, pack_segmentation=False), []
+        read_keypoint_names(unique(more["categories"], "category", faults), found)
+        joints = dict(unique(more["annotations"], "annotation", faults))
+        found.problems += [f"in the keypoint file, {fault}" for fault in faults]
     else:
-        read_keypoint_names(content["categories"], found)
+        read_keypoint_names(unique(content["categories"], "category", []), found)
     read_objects(content["annotations"], joints, found)
     return found
 
@@ -199,26 +228,33 @@ def read_categories(records: list, found: Annotations) -> None:
     found.categories.sort(key=lambda record: record["id"])
 
 
-def read_keypoint_names(records: list, found: Annotations) -> None:
+def read_keypoint_names(records: Iterable[tuple[int, dict]], found: Annotations) -> None:
     """The joints that the categories name. All categories with joints must have the same ones: there is one head."""
-    for number, record in unique(records, "category", []):
+    for number, record in records:
         names, skeleton = record.get("keypoints"), record.get("skeleton") or []
         if not names:
             continue
-        pairs = [tuple(pair) for pair in skeleton if isinstance(pair, list)]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             found.problems.append(f"category {number}: its keypoints must be a list of names; got {names!r}")
         elif found.keypoint_names and found.keypoint_names != names:
             found.problems.append(f"category {number}: its keypoints differ from those of the category before it")
-        elif not all(len(pair) == 2 and all(type(j) is int and 1 <= j <= len(names) for j in pair) for pair in pairs):
+        elif not is_skeleton(skeleton, len(names)):
             found.problems.append(f"category {number}: its skeleton must be pairs of joints from 1 to {len(names)}")
         else:
             found.keypoint_names = names
-            found.skeleton = [(a - 1, b - 1) for a, b in pairs]
+            found.skeleton = [(a - 1, b - 1) for a, b in skeleton]
             for label, category in enumerate(found.categories, start=1):
                 if category["id"] == number:
                     category |= {"keypoints": names, "skeleton": skeleton}
                     found.keypoint_labels.add(label)
+
+
+def is_skeleton(pairs: object, count: int) -> bool:
+    """Whether it is a list of pairs of joints, counted from 1 to `count`."""
+    return isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(joint) is int and 1 <= joint <= count for joint in pair)
+        for pair in pairs
+    )
 
 
 def read_pictures(records: list, found: Annotations) -> None:
@@ -230,6 +266,8 @@ def read_pictures(records: list, found: Annotations) -> None:
             found.problems.append(f"image {number}: its file_name {name!r} leaves the data folder")
         elif type(width) is not int or type(height) is not int or width < 1 or height < 1:
             found.problems.append(f"image {number}: width and height must be positive; got {width!r} and {height!r}")
+        elif width * height >= MOST_PIXELS:
+            found.problems.append(f"image {number}: it must have fewer than 2³¹ pixels; got {width} x {height}")
         else:
             found.pictures.append(Picture(number, name, width, height))
 
@@ -257,7 +295,7 @@ def read_objects(records: list, joints: dict, found: Annotations) -> None:
         if problem:
             found.problems.append(f"annotation {number}: {problem}")
         elif clipped_box(record["bbox"], found.pictures[where]) is None:
-            found.no_size += 1
+            found.no_size.append(number)
         else:
             keypoints = (extra or record).get("keypoints") if found.keypoint_names else None
             row = Object(
@@ -318,8 +356,9 @@ def keypoints_problem(keypoints: object, num_keypoints: int) -> str | None:
 
 
 def clipped_box(bbox: list | tuple, picture: Picture) -> tuple[float, float, float, float] | None:
-    """x1, y1, x2, y2 of the box's part inside the picture; None where it has no size."""
+    """x1, y1, x2, y2 of the box's part inside the picture; None where it has no size that float32 can tell."""
     x, y, w, h = bbox
     x1, y1 = max(x, 0.0), max(y, 0.0)
     x2, y2 = min(x + w, picture.width), min(y + h, picture.height)
-    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+    least = TINY * max(picture.width, picture.height)
+    return (x1, y1, x2, y2) if x2 - x1 > least and y2 - y1 > least else None

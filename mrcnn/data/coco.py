@@ -24,7 +24,7 @@ class CocoDataset(torch.utils.data.Dataset):
     an object without one; keypoints float32 (K, J, 3) if the files name joints, all zero for an object without them;
     area float32 (K,), the file's, else the mask's, else the box's; iscrowd int64 (K,); image_id int.
 
-    A box with no size inside its picture is dropped, with its object; `no_size` counts them.
+    A box with no size inside its picture is dropped, with its object; a warning names them, `no_size` counts them.
 
     Args:
         image_dir: folder that the file names start from; a file name that leads out of it is refused.
@@ -36,7 +36,7 @@ class CocoDataset(torch.utils.data.Dataset):
 
     Raises:
         ValueError: the file is not JSON or not of COCO's form; or records in it are malformed or contradict each other,
-            and on_error is "raise". The message names them by their ids.
+            and on_error is "raise". The message names them by their ids. Or there is no category at all.
         PictureError: a picture is missing (from the start) or broken (when it is asked for), and on_error is "raise".
     """
 
@@ -58,11 +58,16 @@ class CocoDataset(torch.utils.data.Dataset):
                 raise ValueError(message)
             warnings.warn(f"{len(self.annotations.problems)} records are left out: {message}", stacklevel=2)
         found = self.annotations
+        if not found.categories:
+            raise ValueError(f"{annotation_file} has no categories: there must be at least one to learn or to measure")
+        if found.no_size:
+            gone = quote([str(number) for number in found.no_size], ", ")
+            warnings.warn(f"{annotation_file}: boxes of no size are dropped: annotation {gone}", stacklevel=2)
         self.categories = ["background"] + [category["name"] for category in found.categories]
         self.category_ids = [0] + [category["id"] for category in found.categories]
         self.keypoint_names, self.skeleton = list(found.keypoint_names), list(found.skeleton)
         self.keypoint_flip = mirrored(self.keypoint_names)
-        self.no_size = found.no_size
+        self.no_size = len(found.no_size)
         self.keypoint_labels = set(found.keypoint_labels)
         self._kept = list(range(len(found.pictures)))  # numbers of the pictures that are there
         missing = [
@@ -142,10 +147,10 @@ class CocoDataset(torch.utils.data.Dataset):
         self._kept = [number for number in self._kept if number not in gone]
 
 
-def quote(problems: list[str]) -> str:
+def quote(problems: list[str], between: str = "; ") -> str:
     """The first few problems, and how many more there are."""
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
+    more = f"{between}and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return between.join(problems[:SHOWN]) + more
 
 
 def mirrored(names: list[str]) -> list[int]:

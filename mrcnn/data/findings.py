@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco import CocoDataset
+from .coco import CocoDataset, quote
 
 SMALL, LARGE = 32**2, 96**2  # COCO's limits of area, in pixels
 
@@ -44,6 +44,8 @@ class Report:
             f"{self.crowds} crowds, {self.without_mask} objects without a mask, {self.with_joints} with joints"
         )
         lines.append(f"{self.no_size} boxes of no size inside their picture were dropped")
+        if self.no_size:
+            lines[-1] += f": annotation {quote([str(number) for number in self.dataset.annotations.no_size], ', ')}"
         widest = max(map(len, self.objects), default=0)
         lines += [f"  {name:{widest}}  {count:8d}" for name, count in self.objects.items()]
         lines.append(f"{len(self.problems)} problems" + (":" if self.problems else ""))
@@ -70,7 +72,7 @@ def report(
         missing = list(dataset.missing)
         broken = dataset.drop_unreadable(on_picture) if read_pictures else []
     found = dataset.annotations
-    result = Report(dataset, pictures=len(found.pictures), no_size=found.no_size)
+    result = Report(dataset, pictures=len(found.pictures), no_size=dataset.no_size)
     result.problems = [*found.problems, *missing, *broken]
     result.sizes = [(picture.width, picture.height) for picture in found.pictures]
     counts = Counter({name: 0 for name in dataset.categories[1:]})

@@ -1,6 +1,7 @@
 """COCO-format files: what is read is what was written."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from small_coco import H, W, content, write
 
+import mrcnn
 from mrcnn.data import CocoDataset, Playground, report, write_coco
 from mrcnn.data.annotations import run_lengths
 
@@ -128,23 +130,61 @@ def test_joints_of_a_second_file(tmp_path):
     assert dataset.keypoint_labels == {1}
     assert dataset[0][1]["keypoints"][1].tolist() == [[12, 4, 2], [0, 0, 0], [20.5, 6.25, 1]]
     assert dataset.coco()["categories"][0]["keypoints"] == dataset.keypoint_names
-    faults = {"id": 999}, {"image_id": 8}
-    messages = "annotation 999: it is in the keypoint file only", "annotation 102: the keypoint file has it in another"
-    for change, message in zip(faults, messages, strict=True):
-        wrong = joints | {"annotations": [joints["annotations"][0] | change]}
-        (tmp_path / "k.json").write_text(json.dumps(wrong))
+    faults = [
+        ("annotations", {"id": 999}, "annotation 999: it is in the keypoint file only"),
+        ("annotations", {"image_id": 8}, "annotation 102: the keypoint file has it in another"),
+        ("annotations", {"id": [1]}, "in the keypoint file, annotation record number 0: it must have a whole number"),
+        ("categories", {"id": {}}, "in the keypoint file, category record number 0: it must have a whole number"),
+        ("categories", {"skeleton": 5}, "category 1: its skeleton must be pairs of joints from 1 to 3"),
+    ]
+    for kind, change, message in faults:
+        (tmp_path / "k.json").write_text(json.dumps(joints | {kind: [joints[kind][0] | change]}))
         with pytest.raises(ValueError, match=message):
             CocoDataset(*arguments, tmp_path / "k.json")
+    (tmp_path / "k.json").write_text(json.dumps(joints | {"annotations": joints["annotations"] * 2}))
+    with pytest.raises(ValueError, match="in the keypoint file, annotation 102: there are two with this id"):
+        CocoDataset(*arguments, tmp_path / "k.json")
 
 
 def test_boxes_of_no_size_are_dropped_and_counted(tmp_path):
     whole = content()
     for k, bbox in enumerate(([5, 5, 0, 4], [5, 5, 4, 0], [50, 5, 5, 5], [5, 5, -3, 4])):
         whole["annotations"].append({"id": 200 + k, "image_id": 8, "category_id": 1, "bbox": bbox})
-    dataset = CocoDataset(*write(tmp_path, whole))
+    with pytest.warns(UserWarning, match="no size are dropped: annotation 200, 201, 202, 203$"):
+        dataset = CocoDataset(*write(tmp_path, whole))
     assert dataset.no_size == 4
     assert len(dataset[1][1]["labels"]) == 0
     assert len(dataset.coco()["annotations"]) == 4
+
+
+@pytest.mark.parametrize("place", [(5, 5), (39.9, 29.9), (0, 0), (39.99999999, 5)])
+@pytest.mark.parametrize("side", [1e-9, 1e-6, 1e-5, 1e-4, 1e-3])
+def test_a_box_that_is_kept_has_a_size_in_float32(tmp_path, place, side):
+    """However small it is and wherever it lies; also mirrored, and scaled as the model scales pictures."""
+    whole = content()
+    whole["annotations"].append({"id": 200, "image_id": 8, "category_id": 1, "bbox": [*place, side, side]})
+    with warnings.catch_warnings(record=True) as said:
+        dataset = CocoDataset(*write(tmp_path, whole))
+    boxes = dataset[1][1]["boxes"]
+    if not len(boxes):
+        assert side < 1e-4 or place[0] > W - 1e-4
+        assert "annotation 200" in str(said[0].message)
+        return
+    mirrored = W - boxes[:, [2, 1, 0, 3]] * torch.tensor([1, -1, 1, -1]) - torch.tensor([0, W, 0, W])
+    for scale in (1.0, 0.3, 1 / 3, 17.77):
+        for each in (boxes * scale, mirrored * scale):
+            assert (each[:, 2:] > each[:, :2]).all()
+
+
+def test_a_box_that_float32_rounds_to_none_does_not_stop_a_run(tmp_path):
+    whole = content()
+    for record in whole["annotations"]:
+        record["bbox"][2:] = [1e-9, 1e-9]
+    with pytest.warns(UserWarning, match="annotation 101, 102, 103, 104"):
+        dataset = CocoDataset(*write(tmp_path, whole))
+    model = mrcnn.playground_rcnn(num_classes=3, num_keypoints=3)
+    images, targets = zip(*(dataset[k] for k in range(3)), strict=True)
+    assert all(torch.isfinite(loss) for loss in model(list(images), list(targets)).values())
 
 
 def test_category_zero_named_background_is_the_background(tmp_path):
@@ -182,5 +222,5 @@ def test_report(tmp_path):
     text = str(found)
     assert "annotation 6: there is no category 99" in text
     assert "image 9: " in text
-    assert "1 boxes of no size" in text
+    assert "1 boxes of no size inside their picture were dropped: annotation 5" in text
     assert len(found.dataset) == 2

@@ -1,10 +1,14 @@
 """Every fault of a COCO-format data set is named."""
 
+import time
+
 import pytest
 from PIL import Image
+from pycocotools import mask as rle
 from small_coco import H, W, changed, content, write
 
 from mrcnn.data import CocoDataset, PictureError, report
+from mrcnn.data.annotations import run_lengths
 
 
 def break_picture(folder, kind: str) -> str:
@@ -64,9 +68,12 @@ FAULTS = [
     (changed("images", 1, file_name=None), "image 8: it must have a file_name"),
     (changed("images", 1, width=0), "image 8: width and height must be positive"),
     (changed("images", 1, height=None), "image 8: width and height must be positive"),
+    (changed("images", 1, width=2**20, height=2**11), "image 8: it must have fewer than 2³¹ pixels"),
     (changed("categories", 0, id=1), "category 1: there are two with this id"),
     (changed("categories", 0, name=None), "category 18: it must have a name"),
     (changed("categories", 1, skeleton=[[1, 4]]), "category 1: its skeleton must be pairs of joints from 1 to 3"),
+    (changed("categories", 1, skeleton=5), "category 1: its skeleton must be pairs of joints from 1 to 3"),
+    (changed("categories", 1, skeleton=[[1, 2], 5]), "category 1: its skeleton must be pairs of joints"),
     (changed("categories", 0, keypoints=["tail"]), "category 1: its keypoints differ"),
     (changed("categories", 1, keypoints="nose"), "category 1: its keypoints must be a list of names"),
     (changed("annotations", 0, id=None), "annotation record number 0: it must have a whole number as its id"),
@@ -79,6 +86,7 @@ FAULTS = [
     (changed("annotations", 0, bbox=[1, 2, 3, NOT_A_NUMBER]), "annotation 101: bbox must be four finite numbers"),
     (changed("annotations", 0, bbox=[1, 2, 3, "4"]), "annotation 101: bbox must be four finite numbers"),
     (changed("annotations", 0, bbox=[1, 2, 3, 10**400]), "annotation 101"),
+    (changed("annotations", 0, bbox=[1.5, 2, 3, 10**400]), "annotation 101"),
     (changed("annotations", 0, area=-1), "annotation 101: area must be a number, not negative"),
     (changed("annotations", 0, iscrowd=2), "annotation 101: iscrowd must be 0 or 1"),
     (changed("annotations", 0, segmentation=[[1, 2, 3, 4]]), "annotation 101: a polygon must be .* at least three"),
@@ -86,12 +94,19 @@ FAULTS = [
     (changed("annotations", 0, segmentation=[[1, 2, 3, 4, 5, "6"]]), "annotation 101: .* finite numbers only"),
     (changed("annotations", 0, segmentation=[[1, 2, 3, 4, 5, NOT_A_NUMBER]]), "annotation 101: .* finite numbers only"),
     (changed("annotations", 0, segmentation=[[1, 2, 3, 4, 5, 1e9]]), "annotation 101: .* beyond a million"),
+    (changed("annotations", 0, segmentation=[[-9e5, -9e5, 9e5, 9e5] * 500] * 20), "annotation 101: the outline of its"),
+    (changed("annotations", 0, segmentation=[[0, 0, 5e5, 0, 5e5, 1]]), "annotation 101: .* it is 1000001$"),
+    (changed("annotations", 0, segmentation=[[1, 1, 2, 2, 1, 2]] * 10001), "annotation 101: .* at most 10000 polygons"),
+    (changed("annotations", 0, segmentation=[[1, 1] * 1000001]), "annotation 101: the outline of its"),
     (changed("annotations", 0, segmentation="abc"), "annotation 101: segmentation must be polygons or run lengths"),
     (changed("annotations", 2, segmentation={"size": [W, H], "counts": [1200]}), "annotation 103: .* of size"),
+    (changed("annotations", 2, segmentation={"size": [30.0, 40.0], "counts": [1200]}), "annotation 103: .* of size"),
     (changed("annotations", 2, segmentation={"size": [H, W], "counts": [1, 2]}), "annotation 103: .* add up to 3"),
     (changed("annotations", 2, segmentation={"size": [H, W], "counts": [1300, -100]}), "annotation 103: .* whole"),
     (changed("annotations", 2, segmentation={"size": [H, W], "counts": "0P1000"}), "annotation 103: .* add up"),
     (changed("annotations", 2, segmentation={"size": [H, W], "counts": "é"}), "annotation 103: .* the character"),
+    (changed("annotations", 2, segmentation={"size": [H, W], "counts": "o" * 9}), "annotation 103: .* more than 7"),
+    (changed("annotations", 2, segmentation={"size": [H, W], "counts": "0" * 9999}), "annotation 103: .* most 8407"),
     (changed("annotations", 2, segmentation={"size": [H, W], "counts": "P"}), "annotation 103: .* cut short"),
     (changed("annotations", 2, segmentation={"size": [H, W]}), "annotation 103: the run lengths must be"),
     (changed("annotations", 1, keypoints=[1, 2, 2]), "annotation 102: keypoints must be 3 times x, y, v"),
@@ -148,3 +163,36 @@ def test_bad_arguments(tmp_path):
         CocoDataset(tmp_path, tmp_path / "no.json")
     with pytest.raises(IndexError):
         CocoDataset(*write(tmp_path))[3]
+
+
+def test_a_file_without_categories_is_refused(tmp_path):
+    for categories in ([], [{"id": 0, "name": "background"}]):
+        arguments = write(tmp_path, content(categories=categories, annotations=[]))
+        with pytest.raises(ValueError, match="has no categories"):
+            CocoDataset(*arguments)
+    arguments = write(tmp_path, content(categories=[{"id": "1", "name": "person"}], annotations=[]))
+    with pytest.warns(UserWarning, match="category record number 0"), pytest.raises(ValueError, match="no categories"):
+        CocoDataset(*arguments, on_error="skip")
+
+
+def test_the_largest_outline_is_drawn_at_once(tmp_path):
+    """What is just within the limits of outline and polygons is no burden, and drawn rightly."""
+    polygons = [[0, y % H, 45, (y + 7) % H, 0, (y + 1) % H] for y in range(9999)]
+    whole = changed("annotations", 0, segmentation=polygons)
+    began = time.perf_counter()
+    dataset = CocoDataset(*write(tmp_path, whole))
+    mask = dataset[0][1]["masks"][0].numpy()
+    assert time.perf_counter() - began < 10
+    assert (mask == rle.decode(rle.frPyObjects(polygons, H, W)).any(2)).all()
+
+
+def test_long_run_lengths_are_read_in_linear_time():
+    """Ten times the characters take ten times as long, not a hundred times."""
+    seconds = []
+    for count in (100_000, 1_000_000):
+        began = time.perf_counter()
+        with pytest.raises(ValueError, match="more than 7 characters"):
+            run_lengths("o" * count)
+        assert run_lengths("1" * count)[:4] == [1, 1, 1, 2]
+        seconds.append(time.perf_counter() - began)
+    assert seconds[1] < 40 * seconds[0]
