@@ -50,6 +50,7 @@ def roi_align(
     spatial_scale = check_number("spatial_scale", spatial_scale)
     check_flag("aligned", aligned)
     _check(features, rois, spatial_scale, sampling_ratio)
+    sampling_ratio = max(sampling_ratio, -1)  # all below mean the same, also those that no int64 holds
     # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
     rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()
     if backend.current() == "reference":

@@ -190,6 +190,13 @@ def test_bad_input_is_named(implementation, case):
         getattr(ops, op)(*map(there, arguments))
 
 
+def test_a_sampling_ratio_below_every_integer_is_one_below_zero(implementation):
+    features, rois = torch.rand(1, 2, 8, 8), torch.tensor([[0.0, 1, 1, 6, 7]])
+    features, rois = features.to(implementation.device), rois.to(implementation.device)
+    pooled = ops.roi_align(features, rois, 2, sampling_ratio=-(10**30))
+    assert torch.equal(pooled, ops.roi_align(features, rois, 2, sampling_ratio=-1))
+
+
 def test_huge_finite_numbers_are_finite(implementation):
     """Their sum is not: the quick look must not be the last word."""
     huge = torch.tensor([[0, 0, 1e308, 1e308]] * 3, dtype=torch.float64, device=implementation.device)
