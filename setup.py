@@ -72,6 +72,11 @@ def sources(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "csrc").glob(pattern))
 
 
+def code() -> list[str]:
+    """What either library may be made from: the sources of the emulated one include those of the native one."""
+    return sources(*(folder + ending for folder in ("", "*/") for ending in ("*.h", "*.cuh", "*.cu", "*.cpp")))
+
+
 # -ffp-contract=off: a multiply and an add stay two roundings, so results are the same on every processor.
 CXX_FLAGS = [
     "-O3",
@@ -142,7 +147,7 @@ def extensions(root: Path | None, version: str | None, reason: str) -> list:
     path, text = ROOT / "mrcnn" / "_build.json", json.dumps(record, indent=1)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
-    depends = [*sources("*.h", "*/*.h", "*/*.cuh", "*/*.cu"), "mrcnn/_build.json", "setup.py"]
+    depends = [*code(), "mrcnn/_build.json", "setup.py"]
     return [native_extension(root is not None, depends), emulated_extension(depends)]
 
 

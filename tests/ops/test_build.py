@@ -1,6 +1,7 @@
-"""setup.py's choice: where the CUDA toolkit is, whether to build with it, and saying why; and what it packs."""
+"""setup.py's choice: where the CUDA toolkit is, whether to build with it; what it says of it, packs and builds anew."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -110,3 +111,18 @@ def test_the_packed_sources_are_all_there(tmp_path):
     }
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "mrcnn/pretrained/playground_rcnn.pt"} <= names
     assert {name for name in names if name.startswith(("csrc/", "mrcnn/"))} == kept
+
+
+def included(file: Path) -> set[Path]:
+    """`file` and all of csrc/ that it includes, directly or by way of others."""
+    names = re.findall(r'^#include "(.+)"', file.read_text(), re.MULTILINE)
+    places = [(folder / name).resolve() for name in names for folder in (file.parent, ROOT / "csrc")]
+    return {file}.union(*(included(place) for place in places if place.is_file()))
+
+
+def test_libraries_are_built_anew_when_any_of_their_files_changes(build):
+    """The sources of the emulated library include .cu and .cpp files of csrc/, and these its headers."""
+    emulated = set.union(*map(included, ROOT.glob("csrc/cuda_on_cpu/*.cpp")))
+    assert {"library.cpp", "nms_cuda.cpp", "checks.h", "limits.h", "roi_align.cu"} <= {file.name for file in emulated}
+    native = set.union(*map(included, ROOT.glob("csrc/**/*_c*.cpp")))
+    assert emulated | native <= {ROOT / name for name in build.code()}
