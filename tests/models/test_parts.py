@@ -263,6 +263,17 @@ def test_the_level_of_a_box(side, level):
     assert roi_heads.choose_levels(torch.tensor([[0.0, 0, side, side]]), 4, 4, 224.0).tolist() == [level]
 
 
+@pytest.mark.parametrize("border", [112, 224, 448])
+def test_the_level_of_a_box_just_below_a_border(border):
+    """Sides 0 to 24 float32 steps below it: the nearest count as on the border, as in torchvision."""
+    poolers = pytest.importorskip("torchvision.ops.poolers")
+    sides = torch.tensor([border * (1 - step * 2.0**-24) for step in range(0, 48, 2)])
+    boxes = torch.stack((sides * 0, sides * 0, sides, sides), 1)
+    expected = poolers.LevelMapper(2, 5, 224, 4)([boxes])
+    assert len(expected.unique()) == 2
+    assert torch.equal(roi_heads.choose_levels(boxes, 4, 4, 224.0), expected)
+
+
 # Keypoints
 
 
