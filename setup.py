@@ -39,6 +39,8 @@ def toolkit_candidates():
 
 def find_toolkit() -> tuple[Path, str] | None:
     """The first candidate that holds nvcc and the runtime's headers, of torch's major version, and its version."""
+    if torch.version.cuda is None:
+        return None
     for root in toolkit_candidates():
         header = root / "include" / "cuda_runtime_api.h"
         if not header.exists() or not (root / "bin" / "nvcc").exists():
