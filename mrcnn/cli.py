@@ -145,7 +145,7 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 )
 @workers_option
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
-@click.option("--checkpoint-every", type=click.IntRange(0), help="Steps between checkpoints.")
+@click.option("--checkpoint-every", type=click.IntRange(0), help="Steps between checkpoints.  [default: 1000]")
 @click.option("--evaluate-every", type=click.IntRange(0), help="Steps between evaluations.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @device_option

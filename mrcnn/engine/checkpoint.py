@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,23 +170,27 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted(path for path in Path(folder).glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d+", path.stem))
 
 
-def save_checkpoint(folder: str | Path, step: int, model: nn.Module, training: dict[str, Any], keep: int = 2) -> Path:
-    """Writes the checkpoint of a step; only then removes the older ones but for the newest ``keep``.
+def save_checkpoint(
+    folder: str | Path, step: int, model: nn.Module, training: dict[str, Any], damaged: Collection[Path] = ()
+) -> Path:
+    """Writes the checkpoint of a step; only then removes the ``damaged`` ones, and all others but for the newest two.
 
     ``model`` has the weights to predict with. Two are kept, so that one is left when the disk damages the other.
     """
     contents = model_contents(model) | {"training": training | {"step": step}}
     path = checkpoint_path(folder, step)
     write_whole(path, lambda file: torch.save(contents, file))
-    for old in checkpoints(folder)[:-keep]:
+    for useless in set(damaged) - {path}:
+        useless.unlink(missing_ok=True)
+    for old in checkpoints(folder)[:-2]:
         old.unlink(missing_ok=True)
     return path
 
 
-def last_checkpoint(folder: str | Path) -> tuple[dict[str, Any] | None, list[str]]:
+def last_checkpoint(folder: str | Path) -> tuple[dict[str, Any] | None, dict[Path, str]]:
     """The contents of the newest checkpoint in a folder that is whole (None: there is no checkpoint at all), and a
     sentence about each newer one that is not. Raises CheckpointError when there are some and none is whole."""
-    complaints: list[str] = []
+    complaints: dict[Path, str] = {}
     for path in reversed(checkpoints(folder)):
         try:
             contents = read(path)
@@ -194,7 +198,7 @@ def last_checkpoint(folder: str | Path) -> tuple[dict[str, Any] | None, list[str
                 raise CheckpointError(f"{path}: a model file, not the checkpoint of a run")
             return contents, complaints
         except CheckpointError as error:
-            complaints.append(str(error))
+            complaints[path] = str(error)
     if complaints:
-        raise CheckpointError(f"no checkpoint in {folder} can be used: {'; '.join(complaints)}")
+        raise CheckpointError(f"no checkpoint in {folder} can be used: {'; '.join(complaints.values())}")
     return None, complaints

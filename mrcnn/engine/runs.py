@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,10 +15,11 @@ import torch
 from mrcnn.data import CocoDataset, Playground
 from mrcnn.engine import demo, distributed
 from mrcnn.engine.building import model_to_train, trained_model
-from mrcnn.engine.evaluate import evaluate
+from mrcnn.engine.evaluate import KINDS, evaluate
 from mrcnn.engine.predict import detect, write_json
 from mrcnn.engine.record import read_table
 from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.stopping import Stopped, StopRequests
 from mrcnn.engine.train import train
 
 Say = Callable[[str], None]
@@ -102,12 +105,33 @@ def train_run(
         say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories")
         measure = _measure(test, out, settings.workers) if test is not None else None
         report = train(model.to(where), dataset, settings, out=out, evaluate=measure, resume=resume)
-        metrics: dict[str, Any] = {}
         if test is not None:
-            metrics = evaluate(model, test, workers=settings.workers, show_progress=True)
+            metrics = last_evaluation(model, test, settings.workers, out)
+        else:
+            metrics = {} if report.losses else earlier_metrics(out, report.steps)
         if main:
             metrics |= {"train_seconds": round(report.seconds, 1), "train_steps": report.steps}
             finish(model, test, metrics, out, say)
+
+
+def last_evaluation(model: torch.nn.Module, test: Any, workers: int, out: Path) -> dict[str, Any]:
+    """The metrics of a finished run. Ctrl-C and SIGTERM end it at once, with a word on what there is already."""
+    with StopRequests() as requests:
+        try:
+            with requests.at_once():
+                return evaluate(model, test, workers=workers, show_progress=True)
+        except KeyboardInterrupt as error:
+            kept = f"trained, not measured: {out / 'model.pt'} is there, and --resume measures it"
+            raise Stopped(kept, requests.requested or signal.SIGINT) from error
+
+
+def earlier_metrics(out: Path, steps: int) -> dict[str, Any]:
+    """What was measured when the run ended after as many steps: it may be resumed without validation pictures."""
+    try:
+        stored = json.loads((out / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {kind: stored[kind] for kind in KINDS if kind in stored} if stored.get("train_steps") == steps else {}
 
 
 def finish(model: torch.nn.Module, test: Any, metrics: dict[str, Any], out: Path, say: Say) -> None:
@@ -120,8 +144,12 @@ def finish(model: torch.nn.Module, test: Any, metrics: dict[str, Any], out: Path
     if test is not None:
         draw_predictions(model, test, out / "predictions.png")
     write_json(out / "metrics.json", metrics)
-    for line in summary_lines(metrics):
-        say(line)
+    if test is None:
+        earlier = any(kind in metrics for kind in KINDS)
+        say(f"not measured{' anew' if earlier else ''}: no validation pictures were given (--val-data)")
+    else:
+        for line in summary_lines(metrics):
+            say(line)
     say(f"model: {out / 'model.pt'}; metrics.json, curves.png, losses.csv beside it")
 
 

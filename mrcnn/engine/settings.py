@@ -34,7 +34,7 @@ class TrainSettings:
     augment: str = "none"  # "flip", "full" (flip, scale, colour) or "paste" (copy-paste as well)
     workers: int = 0  # processes that fetch pictures; 0: the training process does
     seed: int = 0
-    checkpoint_every: int = 0  # steps; 0: only when the run ends or is stopped
+    checkpoint_every: int = 1000  # steps; 0: only when the run ends, fails or is stopped
     evaluate_every: int = 0  # steps; 0: never
     tensorboard: bool = True  # if TensorBoard is installed
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 
@@ -20,6 +22,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self.requested = 0
+        self._patient = True
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequests:
@@ -32,7 +35,18 @@ class StopRequests:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within this one, around work that takes long and leaves nothing to keep, the first one interrupts as well."""
+        self._patient = False
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._patient = True
+
     def _request(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+        again, self.requested = self.requested, self.requested or number
+        if again or not self._patient:
             raise KeyboardInterrupt
-        self.requested = number

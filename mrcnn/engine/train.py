@@ -10,8 +10,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mrcnn.engine import checkpoint, distributed
 from mrcnn.engine.labels import labels_of
 from mrcnn.engine.loading import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.record import Progress, Record
+from mrcnn.engine.run_folder import hold
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.stopping import Stopped, StopRequests
@@ -64,15 +65,18 @@ def train(
     ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints and, at the
     end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
 
-    Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read, and
-    Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the checkpoint of the last step has been written.
+    Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read or
+    another run is at work in ``out``, and Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. However a run
+    ends, its last good step is kept as a checkpoint.
     """
-    run = Run(model, dataset, settings, None if out is None else Path(out))
-    if resume:
-        run.resume()
-    else:
-        run.refuse_old_checkpoints()
-    run.go(dataset, evaluate)
+    folder = None if out is None else Path(out)
+    with hold(folder):
+        run = Run(model, dataset, settings, folder)
+        if resume:
+            run.resume()
+        else:
+            run.refuse_old_checkpoints()
+        run.go(dataset, evaluate)
     return run.report
 
 
@@ -94,6 +98,8 @@ class Run:
         self.step = 0  # steps taken
         self.used = 0.0  # seconds used, as all processes agree
         self.saved = 0  # the step of the newest checkpoint
+        self.damaged: list[Path] = []  # checkpoints that could not be resumed from
+        self.buffers: list[Tensor] | None = None  # after the last good step; None while the weights change
         self.started = time.perf_counter()
 
     # ---- the loop
@@ -106,10 +112,11 @@ class Run:
         batches = iter(make_loader(pictures, steps, settings.workers, pin=self.device.type == "cuda"))
         parallel = self._parallel()
         self._to_training()
+        self.buffers = self._buffers()
         record = Record(self.out if main else None, self.step, settings.tensorboard)
         progress = Progress(settings.steps, settings.seconds, shown=main)
         try:
-            with StopRequests() as requests:
+            with StopRequests() as requests, self._rescue():
                 stop = False
                 while self.progress() < 1 and not stop:
                     row, stop = self.take_step(parallel, batches, requests)
@@ -119,10 +126,14 @@ class Run:
                         record.flush()
                         self.save_checkpoint()
                     if evaluate is not None and self._due(settings.evaluate_every) and not stop:
-                        record.add_metrics(self.measure(evaluate))
+                        measured = self.measure(evaluate, requests)
+                        if measured is None:
+                            stop = True
+                        else:
+                            record.add_metrics(measured)
                 record.flush()
                 self.save_checkpoint()
-            if self.progress() < 1:
+            if stop or requests.requested:
                 raise Stopped(self._farewell(), requests.requested or signal.SIGTERM)
         finally:
             progress.close()
@@ -150,10 +161,12 @@ class Run:
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         length = nn.utils.clip_grad_norm_(trained, self.settings.clip or math.inf).item()
         self._check(["gradient"], [length], [length], targets)
+        self.buffers = None
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
+        self.buffers = self._buffers()
         row = {"step": self.step, "loss": sum(values), **dict(zip(losses, values, strict=True))}
         row |= {"lr": rate, "gradient": length, "seconds": self.used}
         row |= {"step_seconds": time.perf_counter() - began, "data_seconds": waited}
@@ -175,9 +188,7 @@ class Run:
             with torch.autocast(self.device.type, torch.bfloat16) if self.settings.bfloat16 else nullcontext():
                 return parallel(images, targets)
         except ValueError as error:  # a broken target, or numbers so large that a box is no longer one
-            raise TrainingError(
-                f"step {self.step + 1} could not be taken with {_names(targets)}: {error}{self._kept()}"
-            ) from error
+            raise TrainingError(f"step {self.step + 1} could not be taken with {_names(targets)}: {error}") from error
 
     def _check(self, names: Any, values: list[float], own: list[float], targets: list[dict]) -> None:
         """Stops every process when a number is NaN or infinite in one of them."""
@@ -185,10 +196,15 @@ class Run:
         if bad:
             mine = [] if all(map(math.isfinite, own)) else [target["image_id"] for target in targets]
             pictures = [name for names in distributed.gather(mine) for name in names]
-            raise TrainingError(f"at step {self.step + 1} {', '.join(bad)}; {_listed(pictures)}{self._kept()}")
+            raise TrainingError(f"at step {self.step + 1} {', '.join(bad)}; {_listed(pictures)}")
 
-    def measure(self, evaluate: Evaluate) -> dict[str, float]:
-        row = {"step": self.step, **evaluate(self.best_model().eval(), self.step)}
+    def measure(self, evaluate: Evaluate, requests: StopRequests) -> dict[str, float] | None:
+        """The row for metrics.csv; None when a request to stop came first."""
+        try:
+            with requests.at_once():
+                row = {"step": self.step, **evaluate(self.best_model().eval(), self.step)}
+        except KeyboardInterrupt:
+            return None
         self._to_training()
         self.report.metrics.append(row)
         return row
@@ -210,6 +226,22 @@ class Run:
                 f"{self.out} holds the checkpoints of an earlier run: resume it (--resume), or choose another folder"
             )
 
+    @contextmanager
+    def _rescue(self) -> Iterator[None]:
+        """Whatever ends the run, its last good step is kept: a step that fails before the weights change is undone."""
+        try:
+            yield
+        except BaseException:
+            if self.buffers is not None:
+                for buffer, before in zip(self.model.buffers(), self.buffers, strict=True):
+                    buffer.copy_(before)
+                with suppress(checkpoint.CheckpointError):  # the disk may be what failed
+                    self.save_checkpoint()
+            if self.out is not None and self.saved:
+                path = checkpoint.checkpoint_path(self.out, self.saved)
+                self._say(f"the last good checkpoint is {path}; --resume goes on from it")
+            raise
+
     def save_checkpoint(self) -> None:
         if self.out is None or self.saved == self.step:
             return
@@ -221,15 +253,16 @@ class Run:
                 "weights": None if self.average is None else self.model.state_dict(),
                 "averaged": None if self.average is None else int(self.average.n_averaged),
             }
-            checkpoint.save_checkpoint(self.out, self.step, self.best_model(), training)
-        self.saved = self.step
+            checkpoint.save_checkpoint(self.out, self.step, self.best_model(), training, self.damaged)
+        self.saved, self.damaged = self.step, []
 
     def resume(self) -> None:
         """Takes up the run at the newest whole checkpoint of its folder; without any it starts from the beginning."""
         if self.out is None:
             raise ValueError("resume needs the folder of the run (out)")
         contents, complaints = checkpoint.last_checkpoint(self.out)
-        for complaint in complaints:
+        self.damaged = list(complaints)
+        for complaint in complaints.values():
             self._say(f"passed over: {complaint}")
         if contents is None:
             self._say(f"no checkpoint in {self.out} yet: starting from the beginning")
@@ -252,11 +285,6 @@ class Run:
         self.started = time.perf_counter() - self.used
         self._say(f"going on after step {self.step}")
 
-    def _kept(self) -> str:
-        if self.out is None or not self.saved:
-            return ""
-        return f"; the last good checkpoint is {checkpoint.checkpoint_path(self.out, self.saved)}"
-
     def _farewell(self) -> str:
         if self.out is None:
             return f"stopped after step {self.step}"
@@ -278,6 +306,9 @@ class Run:
     def best_model(self) -> nn.Module:
         """The model to evaluate and to keep."""
         return self.model if self.average is None else self.average.module
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.model.buffers()]
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

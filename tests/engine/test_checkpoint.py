@@ -243,7 +243,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     assert os.listdir(tmp_path) == ["checkpoint-00000005.pt"]
     contents, complaints = checkpoint.last_checkpoint(tmp_path)
     assert contents["training"]["step"] == 5
-    assert complaints == []
+    assert complaints == {}
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
@@ -274,14 +274,14 @@ def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_used(tmp_path):
     contents, complaints = checkpoint.last_checkpoint(tmp_path)
     assert contents["training"] == {"note": 10, "step": 10}
     assert contents["state_dict"]["head.bias"].tolist() == [10, 10]
-    assert len(complaints) == 1
-    assert "checkpoint-00000020.pt: the file is damaged or was cut short" in complaints[0]
+    assert list(complaints) == [newest]
+    assert "checkpoint-00000020.pt: the file is damaged or was cut short" in complaints[newest]
     (tmp_path / names[0]).write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be used: .*cut short.*empty"):
         checkpoint.last_checkpoint(tmp_path)
 
 
 def test_no_checkpoint_at_all_is_no_error(tmp_path):
-    assert checkpoint.last_checkpoint(tmp_path / "nowhere") == (None, [])
+    assert checkpoint.last_checkpoint(tmp_path / "nowhere") == (None, {})
     (tmp_path / "checkpoint-notes.pt").write_text("mine")
-    assert checkpoint.last_checkpoint(tmp_path) == (None, [])
+    assert checkpoint.last_checkpoint(tmp_path) == (None, {})

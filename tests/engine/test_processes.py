@@ -13,6 +13,7 @@ from fakes import Noise, TinyModel
 from run_tiny import shaky_metrics, tiny_model, tiny_settings
 
 from mrcnn.engine import checkpoint
+from mrcnn.engine.checkpoint import CheckpointError
 from mrcnn.engine.record import read_table
 from mrcnn.engine.train import train
 
@@ -63,9 +64,24 @@ def test_a_stopped_process_leaves_a_checkpoint(tmp_path, number):
     assert run.wait(60) != 0
     assert "can be used as --weights, and --resume goes on from it" in said
     contents, complaints = checkpoint.last_checkpoint(tmp_path)
-    assert complaints == []
+    assert complaints == {}
     rows = read_table(tmp_path / "losses.csv")
     assert contents["training"]["step"] == len(rows) == rows[-1]["step"]
+
+
+def test_a_second_run_in_the_folder_is_refused(tmp_path):
+    """Whether it would resume or not; and no lock is in the way once the first one is gone, by kill -9 as well."""
+    run = start(tmp_path, 100_000, "checkpoint_every=2", "workers=1")
+    wait_for_checkpoint(run, tmp_path, 2)
+    for resume in (False, True):
+        with pytest.raises(CheckpointError, match=f"another run is at work in {tmp_path}: wait for its end"):
+            train(tiny_model(), Noise(), tiny_settings(steps=4), out=tmp_path, resume=resume)
+    run.kill()
+    run.wait(30)
+    run.stderr.close()
+    steps = int(checkpoint.checkpoints(tmp_path)[-1].stem.split("-")[1]) + 1
+    report = train(tiny_model(), Noise(), tiny_settings(steps=steps), out=tmp_path, resume=True)
+    assert report.steps == steps
 
 
 def test_two_processes_are_one(tmp_path):

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -210,6 +211,48 @@ def test_resuming_passes_over_a_damaged_checkpoint(tmp_path, capfd):
     assert same(again.state_dict(), whole.state_dict())
 
 
+def test_a_damaged_checkpoint_is_the_one_to_go(tmp_path):
+    """Damaged at step 10, resumed from 8, ended at 9 or 12: two sound ones are left, whatever their numbers."""
+    for end in (9, 12):
+        out = tmp_path / str(end)
+        train(tiny_model(), Noise(), tiny_settings(steps=10, checkpoint_every=4), out=out)
+        checkpoint.checkpoint_path(out, 10).write_bytes(b"PK")
+        train(TinyModel(), Noise(), tiny_settings(steps=end), out=out, resume=True)
+        steps = [checkpoint.read(path)["training"]["step"] for path in checkpoint.checkpoints(out)]
+        assert steps == [8, end]
+
+
+def test_what_a_killed_run_left_half_written_is_cleared(tmp_path):
+    for name in (".checkpoint-00000003.pt.99999.part", ".model.pt.7.part"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "my own.part").write_text("mine")
+    train(tiny_model(), Noise(), tiny_settings(steps=1), out=tmp_path)
+    assert [path.name for path in tmp_path.glob("*.part")] == ["my own.part"]
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("at", [2, 4])  # in the middle, and in the last step
+def test_a_request_to_stop_does_not_wait_for_an_evaluation(tmp_path, capfd, at):
+    ended = []
+
+    def evaluate(model, step):
+        if step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        ended.append(step)
+        return {"bbox/AP": 0.5}
+
+    settings = tiny_settings(steps=4, evaluate_every=2)
+    with pytest.raises(Stopped, match=rf"stopped after step {at}; .*checkpoint-0*{at}\.pt can be used") as caught:
+        train(tiny_model(), Noise(), settings, out=tmp_path, evaluate=evaluate)
+    assert caught.value.signal == signal.SIGTERM
+    assert at not in ended
+    again, whole = TinyModel(), tiny_model()
+    train(again, Noise(), settings, out=tmp_path, evaluate=lambda model, step: {"bbox/AP": 1.0}, resume=True)
+    train(whole, Noise(), settings)
+    assert same(again.state_dict(), whole.state_dict())
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     first, second = tiny_model(), TinyModel()
     train(first, Noise(), tiny_settings(steps=3), out=tmp_path)
@@ -250,31 +293,39 @@ class Breaks(TinyModel):
         ("refusal", 0, "step 3 could not be taken"),
     ],
 )
-def test_a_number_that_is_none_ends_the_run(tmp_path, what, value, message):
-    settings = tiny_settings(steps=9, checkpoint_every=2)
+def test_a_number_that_is_none_ends_the_run(tmp_path, capfd, what, value, message):
+    """With the default settings the last good step is kept, to the bit: the failed one is undone."""
+    settings = tiny_settings(steps=9)
     order = Order(12, 4, settings.seed).batch(2)
+    torch.manual_seed(1)  # as tiny_model
     with pytest.raises(TrainingError, match=message) as caught:
         train(Breaks(what, value), Noise(), settings, out=tmp_path)
     assert f"pictures {', '.join(map(str, order))}" in str(caught.value)
     assert "loss_a" not in str(caught.value)
-    assert f"the last good checkpoint is {tmp_path}/checkpoint-00000002.pt" in str(caught.value)
+    assert f"the last good checkpoint is {tmp_path}/checkpoint-00000002.pt" in capfd.readouterr().err
     contents, _ = checkpoint.last_checkpoint(tmp_path)
     assert contents["training"]["step"] == 2
+    with pytest.raises(Stopped):
+        train(tiny_model(), Interrupting(2), settings, out=tmp_path / "stopped")
+    stopped, _ = checkpoint.last_checkpoint(tmp_path / "stopped")
+    assert same(contents["training"]["weights"], stopped["training"]["weights"])
     assert all(torch.isfinite(value).all() for value in contents["state_dict"].values())
     assert not (tmp_path / "model.pt").exists()
     assert len(read_table(tmp_path / "losses.csv")) == 2
 
 
-def test_a_broken_picture_ends_the_run_with_its_name():
+def test_a_broken_picture_ends_the_run_with_its_name(tmp_path):
     class Broken(Noise):
         def __getitem__(self, index):
-            if index == 5:
+            if index == Order(12, 4, tiny_settings(steps=9).seed).picture(5):  # in the second step
                 raise PictureError("image 5: five.png cannot be read")
             return super().__getitem__(index)
 
     for workers in (0, 1):
         with pytest.raises(PictureError, match=r"five\.png cannot be read"):
-            train(tiny_model(), Broken(), tiny_settings(steps=9, workers=workers))
+            train(tiny_model(), Broken(), tiny_settings(steps=9, workers=workers), out=tmp_path / str(workers))
+        report = train(tiny_model(), Noise(), tiny_settings(steps=9), out=tmp_path / str(workers), resume=True)
+        assert len(report.losses) == 8, "it goes on from the step before"
 
 
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):

@@ -1,0 +1,52 @@
+"""The folder of a run: held by one process at a time, and cleared of what a killed one left half written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mrcnn.engine import distributed
+from mrcnn.engine.checkpoint import CheckpointError
+
+
+@contextlib.contextmanager
+def hold(folder: Path | None) -> Iterator[None]:
+    """Holds a run's folder for this process (with torchrun: for the main one); None is no folder.
+
+    Raises CheckpointError, in all processes, when another run has it. The operating system frees the lock when its
+    process ends, however that comes about.
+    """
+    with contextlib.ExitStack() as stack:
+        free = True
+        if folder is not None and distributed.is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+            free = _locked(stack.enter_context((folder / ".lock").open("ab")))
+        if not distributed.from_main(free):
+            raise CheckpointError(f"another run is at work in {folder}: wait for its end, or choose another folder")
+        if folder is not None and distributed.is_main():
+            clear_parts(folder)
+        yield
+
+
+def _locked(file) -> bool:
+    """Whether the lock could be had.
+
+    lockf, not flock: the workers that fetch pictures inherit a lock of flock, and outlive a killed run by some seconds.
+    """
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def clear_parts(folder: Path) -> None:
+    """Removes the temporary files of `write_whole` that were never renamed: their writer was killed."""
+    for path in folder.glob(".*.part"):
+        if re.fullmatch(r"\..+\.\d+\.part", path.name):
+            path.unlink(missing_ok=True)
