@@ -18,18 +18,12 @@ from mrcnn.engine.record import read_table
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
 from mrcnn.lab import drawings
+from mrcnn.processor import multiplies_bfloat16
 
 SCENES = 1_000_000  # of a run of any length: more than it sees, so that every scene is new
 DEMO_SCENES = 3000  # of the demo: drawn beforehand, and mirrored at random, so that both cores train
 TEST_SEED = 20_000_000  # scenes of a seed that no training uses
 SHOWN = 9
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16; without them it would be slower than float32."""
-    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-
 
 # What is tuned for this size of model, picture and budget. AdamW: from scratch, and with so few steps, the layers need
 # rates of their own.

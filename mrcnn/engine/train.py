@@ -30,6 +30,7 @@ from mrcnn.engine.run_folder import hold
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.stopping import Stopped, StopRequests
+from mrcnn.processor import multiplies_bfloat16
 
 __all__ = ["TrainSettings", "TrainingError", "TrainingReport", "train"]
 
@@ -94,6 +95,9 @@ class Run:
         self.optimizer = make_optimizer(model, settings)
         self.average = AveragedModel(model, multi_avg_fn=self._average) if settings.average else None
         self.groups = shape_groups(dataset) if settings.group_shapes else None
+        self.bfloat16 = settings.bfloat16 and (self.device.type != "cpu" or multiplies_bfloat16())
+        if settings.bfloat16 and not self.bfloat16:
+            self._say("bfloat16: this processor has no instructions for it and would be slower; going on in float32")
         self.report = TrainingReport()
         self.step = 0  # steps taken
         self.used = 0.0  # seconds used, as all processes agree
@@ -185,7 +189,7 @@ class Run:
 
     def _forward(self, parallel: nn.Module, images: list[Tensor], targets: list[dict]) -> dict[str, Tensor]:
         try:
-            with torch.autocast(self.device.type, torch.bfloat16) if self.settings.bfloat16 else nullcontext():
+            with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
                 return parallel(images, targets)
         except ValueError as error:  # a broken target, or numbers so large that a box is no longer one
             raise TrainingError(f"step {self.step + 1} could not be taken with {_names(targets)}: {error}") from error

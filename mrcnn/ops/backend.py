@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
+from mrcnn.processor import vector_bits
+
 BACKENDS = ("native", "reference", "emulated")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LIBRARIES = {"native": "_native", "emulated": "_emulated"}  # file names in mrcnn/, without their endings
 _NAMESPACES = {"native": "mrcnn", "emulated": "mrcnn_emulated"}  # torch.ops.<namespace>
-_VECTOR_BITS = {"AVX2": 256, "AVX512": 512}  # by torch's name of what the processor can do; 128 for any other
 
 
 def _load(backend: str) -> str | None:
@@ -42,7 +43,7 @@ _problems = {backend: _load(backend) for backend in _LIBRARIES}
 
 def _limit_vectors() -> int:
     """Let the native CPU kernels use the vectors that torch uses; returns how many bits they have."""
-    return torch.ops.mrcnn.limit_vectors(_VECTOR_BITS.get(torch.backends.cpu.get_cpu_capability(), 128))
+    return torch.ops.mrcnn.limit_vectors(vector_bits())
 
 
 _vector_bits = _limit_vectors() if _problems["native"] is None else None

@@ -402,14 +402,17 @@ def test_frozen_stages_do_not_move():
     assert model.labels["category_ids"] == [0, 7, 12]
 
 
-def test_bfloat16_is_used_and_the_weights_stay_float32():
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_is_used_where_it_helps_and_the_weights_stay_float32(has, monkeypatch, capsys):
     class Looks(TinyModel):
         def forward(self, images, targets=None):
-            assert self.conv(images[0][None].float()).dtype == torch.bfloat16
+            assert self.conv(images[0][None].float()).dtype == (torch.bfloat16 if has else torch.float32)
             return super().forward(images, targets)
 
+    monkeypatch.setattr("mrcnn.engine.train.multiplies_bfloat16", lambda: has)
     model = Looks()
     report = train(model, Noise(), tiny_settings(steps=2, bfloat16=True))
+    assert ("going on in float32" in capsys.readouterr().err) is not has
     assert {value.dtype for value in model.parameters()} == {torch.float32}
     assert math.isfinite(report.losses[-1]["loss"])
 
