@@ -1,13 +1,15 @@
-"""Convolution, batch norm, ReLU: what backbone and heads are made of, and how they become one pass over the map.
+"""Convolution, batch norm, ReLU: what backbone and heads are made of.
 
-A batch norm whose statistics are constants is a scale and a shift, which the convolution's weights can take up. And
-oneDNN, which computes convolutions on the CPU, can add a map and cut off at zero while a result is still in registers.
-Both are done only where no gradient is asked for; modules and state dicts know nothing of it.
+Where no gradient is asked for, `fused_conv` computes the same in one pass over the map.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from mrcnn import fused_conv
+from mrcnn.fused_conv import fold_batch_norm, scale_and_shift
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -38,12 +40,6 @@ class FrozenBatchNorm2d(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A batch norm with constant statistics as the two vectors (C,) of y = x · scale + shift."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
-
-
 class ConvNorm(nn.Sequential):
     """A convolution, perhaps a norm, perhaps ReLU; named "0" and "1" in state dicts, as torchvision names them."""
 
@@ -72,100 +68,44 @@ def convolve(
 
     plus, of the result's shape, may be overwritten: it must not be needed afterwards.
     """
-    if norm is not None and norm.training and not isinstance(norm, FrozenBatchNorm2d):
-        conv.__dict__.pop("_ready", None)
-        y = norm(conv(x))
-    elif not wants_gradient(x, plus, *sources(conv, norm)):
-        return convolve_at_once(x, *ready(conv, norm, compute_dtype(x)), conv, relu, plus)
-    elif norm is None:
+    constant = is_plain(conv, nn.Conv2d) and (norm is None or is_constant(norm))
+    if constant and (y := fused_conv.one_pass(x, conv, norm, relu, plus)) is not None:
+        return y
+    if norm is None:
         y = conv(x)
+    elif constant:  # one pass over the map instead of three, and two maps fewer kept for the gradient
+        y = F.conv2d(x, *fold_batch_norm(conv, norm), conv.stride, conv.padding, conv.dilation, conv.groups)
     else:
-        weight, bias = folded(conv, norm)
-        y = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation)
+        y = norm(conv(x))
+    hooked = has_hooks(conv) or (norm is not None and has_hooks(norm))
     if plus is not None:
-        y = y.add_(plus)
-    return F.relu_(y) if relu else y
+        y = y + plus if hooked else y.add_(plus)  # a hook may have kept the map
+    return F.relu(y, inplace=not hooked) if relu else y
 
 
 def fully_connected(x: Tensor, layer: nn.Linear) -> Tensor:
-    """relu(layer(x.flatten(1))): (N, C, H, W) -> (N, features).
-
-    It is a convolution with a kernel as large as the map (Fully Convolutional Networks, section 3.1). As that it takes
-    a channels_last map as it lies, where flattening would first copy it.
-    """
-    if wants_gradient(x, *sources(layer)) or layer.in_features != x.shape[1:].numel():
-        return F.relu_(layer(x.flatten(1)))
-    weight, bias = ready(layer, None, compute_dtype(x), map_shape=x.shape[1:])
-    return F.relu_(F.conv2d(x.to(weight.dtype), weight, bias)).flatten(1)
+    """relu(layer(x.flatten(1))): (N, C, H, W) -> (N, features)."""
+    fits = layer.in_features == x.shape[1:].numel()
+    if fits and is_plain(layer, nn.Linear) and (y := fused_conv.one_pass(x, layer, relu=True)) is not None:
+        return y.flatten(1)
+    return F.relu(layer(x.flatten(1)))
 
 
-def wants_gradient(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+def is_plain(layer: nn.Module, kind: type) -> bool:
+    """Whether a layer is just that: its weights are all that there is to it, and nobody watches it."""
+    if type(layer) is not kind or has_hooks(layer):
+        return False
+    return kind is nn.Linear or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """What autocast has convolutions computed in; without it, the type that the map has."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+def is_constant(norm: nn.Module) -> bool:
+    """Whether a norm is a scale and a shift that the map itself has no part in."""
+    if type(norm) is nn.BatchNorm2d:
+        return not norm.training and norm.affine and norm.track_running_stats and not has_hooks(norm)
+    return type(norm) is FrozenBatchNorm2d and not has_hooks(norm)
 
 
-def sources(layer: nn.Module, norm: nn.Module | None = None) -> list[Tensor]:
-    """The tensors that `ready` makes a weight and a bias of."""
-    tensors = [layer.weight, layer.bias]
-    if norm is not None:
-        tensors += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-    return [tensor for tensor in tensors if tensor is not None]
-
-
-def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """The weight and bias of the convolution that equals norm(conv(x)), for a norm with constant statistics."""
-    conv.__dict__.pop("_ready", None)  # about to be trained; a fused optimiser does not count its changes
-    scale, shift = scale_and_shift(norm)
-    return conv.weight * scale[:, None, None, None], shift
-
-
-def ready(
-    layer: nn.Module, norm: nn.Module | None, dtype: torch.dtype, map_shape: torch.Size | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """The weight (C', C, h, w), channels_last, and bias (C',) to compute with where no gradient is asked for.
-
-    They are made once: kept until one of the tensors that they were made of changes, or is trained.
-    """
-    state = (dtype, *((tensor.data_ptr(), tensor._version) for tensor in sources(layer, norm)))
-    kept = layer.__dict__.get("_ready")
-    if kept is None or kept[0] != state:
-        with torch.no_grad(), torch.inference_mode(False):  # what is kept may be used outside inference mode
-            weight, bias = (layer.weight, layer.bias) if norm is None else folded(layer, norm)
-            if map_shape is not None:
-                weight = weight.unflatten(1, map_shape)
-            weight = weight.to(dtype, memory_format=torch.channels_last)
-            kept = layer.__dict__["_ready"] = (state, weight, None if bias is None else bias.to(dtype))
-    return kept[1:]
-
-
-def convolve_at_once(
-    x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d, relu: bool, plus: Tensor | None
-) -> Tensor:
-    """convolve without gradients; on the CPU in one call, and with `plus` in its place: a fresh map of 200 × 304 × 256
-    costs more time than its additions."""
-    x = x.to(weight.dtype)
-    plus = None if plus is None else plus.to(weight.dtype)
-    if not one_dnn(x):
-        y = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation)
-        y = y if plus is None else y.add_(plus)
-        return F.relu_(y) if relu else y
-    how = (conv.padding, conv.stride, conv.dilation, conv.groups)
-    if plus is None:
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *how, "relu" if relu else "none", [], None)
-    then = ("add", 1.0, "relu" if relu else None, [], None)
-    return torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, weight, bias, *how, *then)
-
-
-def one_dnn(x: Tensor) -> bool:
-    """Whether oneDNN computes this map's convolutions."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.numel() > 0
-        and torch.backends.mkldnn.is_available()
-    )
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is to run before or after the module, which therefore has to be called as one."""
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return any(module.__dict__[name] for name in hooks) or _has_any_global_hook() or "forward" in module.__dict__

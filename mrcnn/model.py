@@ -10,11 +10,13 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
+from mrcnn import fused_conv
 from mrcnn import images as image_maths
 from mrcnn.backbone import LEVELS, RESNET_DEPTHS, Backbone, BasicBlock, ResNet, resnet_fpn
 from mrcnn.checks import check_finite, check_images, check_targets
 from mrcnn.images import ImageSettings
 from mrcnn.layers import FrozenBatchNorm2d
+from mrcnn.processor import without_slow_autocast
 from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings, RoIHeads
 from mrcnn.rpn import RegionProposalNetwork, RPNSettings
 from mrcnn.settings import Settings, Share, changed, one_of, require, whole
@@ -86,6 +88,7 @@ class MaskRCNN(nn.Module):
         """How `mrcnn.zoo.build` makes this model again: build(recipe["builder"], **recipe["arguments"])."""
         return {"builder": self.builder, "arguments": {"settings": self.settings.to_dict()}}
 
+    @without_slow_autocast
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
@@ -119,6 +122,21 @@ class MaskRCNN(nn.Module):
         results = self.roi_heads.detect(features, stride, proposals, batch.sizes)
         per_picture = zip(results, batch.sizes, batch.original_sizes, strict=True)
         return [image_maths.restore(*each) for each in per_picture]
+
+    # The weights are about to change or to lie idle: what fused_conv keeps of them is dropped.
+
+    def train(self, mode: bool = True) -> "MaskRCNN":
+        if mode != self.training:
+            fused_conv.forget(self)
+        return super().train(mode)
+
+    def load_state_dict(self, *args, **options):
+        fused_conv.forget(self)
+        return super().load_state_dict(*args, **options)
+
+    def _apply(self, *args, **options) -> "MaskRCNN":  # what to(), float(), cuda() and the like come down to
+        fused_conv.forget(self)
+        return super()._apply(*args, **options)
 
 
 def make_backbone(settings: BackboneSettings) -> Backbone:

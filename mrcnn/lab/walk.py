@@ -5,7 +5,6 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -15,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrcnn import images, roi_heads
 from mrcnn.anchors import make_anchors
+from mrcnn.fused_conv import use_fused_conv
 from mrcnn.images import ImageBatch, ImageSettings
 from mrcnn.model import MaskRCNN
 
@@ -101,19 +101,10 @@ def changed(module: nn.Module, settings: str, **values) -> Iterator[None]:
 
 def count_multiply_adds(run: Callable[[], object]) -> int:
     """How many multiplications, each with an addition, the convolutions and matrix products of `run()` make."""
-    ours = {}
-    if torch.backends.mkldnn.is_available():  # the fused convolutions of mrcnn.layers, which torch does not count
-        fused = torch.ops.mkldnn
-        ours[fused._convolution_pointwise] = lambda x, weight, *_, out_shape: twice_products(weight, out_shape)
-        ours[fused._convolution_pointwise_] = lambda plus, x, weight, *_, out_shape: twice_products(weight, out_shape)
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ours) as counter:
+    # torch's counter does not know fused convolutions.
+    with torch.no_grad(), use_fused_conv(False), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() // 2  # it counts the multiplication and the addition as two
-
-
-def twice_products(weight: torch.Size, out: torch.Size) -> int:
-    """For each number of a convolution's output (N, C', H, W), one product per number of a kernel (C', C, h, w)."""
-    return 2 * math.prod(out) * math.prod(weight[1:])
 
 
 def erase(image: Tensor, mask: Tensor) -> Tensor:
