@@ -101,17 +101,8 @@ def use_data(folder: Path, out: Path) -> None:
     elif what == "eval":
         command("eval", *which, *on_error, "--weights", folder / "model.pt", "--out", out / "metrics.json", out=out)
     elif what == "train":
-        command(
-            "train",
-            *which,
-            *on_error,
-            *TRAIN,
-            "--augment",
-            random.choice(["none", "full", "paste"]),
-            "--out",
-            out,
-            out=out,
-        )
+        augment = ["--augment", random.choice(["none", "full", "paste"])]
+        command("train", *which, *on_error, *TRAIN, *augment, "--out", out, out=out)
     else:
         sound = data(folder.parent / "sound")
         command("train", *sound, *data(folder, "val-"), *on_error, *TRAIN, "--evaluate-every", 1, "--out", out, out=out)
@@ -134,10 +125,10 @@ def pictures(folder: Path, out: Path) -> None:
 
 def weights(folder: Path, out: Path) -> None:
     checkpoint = next((folder / "run").glob("checkpoint-*.pt"))
-    file = random.choice([folder / "model.pt", checkpoint])
+    what = random.choice(["predict", "predict", "torchvision", "eval", "train", "resume"])
+    file = checkpoint if what == "resume" else random.choice([folder / "model.pt", checkpoint])
     damage.damage_weights(file)
     photo = next((folder / "images").iterdir())
-    what = random.choice(["predict", "predict", "torchvision", "eval", "train", "resume"])
     if what == "predict":
         command("predict", photo, "--weights", file, "--out", out, out=out)
     elif what == "torchvision":
@@ -147,22 +138,8 @@ def weights(folder: Path, out: Path) -> None:
     elif what == "train":
         command("train", *data(folder), "--weights", file, *TRAIN[2:], "--out", out, out=out)
     else:
-        damage.damage_weights(checkpoint)
-        run = folder / "run"
-        command(
-            "train",
-            *data(folder),
-            "--resume",
-            "--model",
-            "playground",
-            "--batch-size",
-            2,
-            "--steps",
-            2,
-            "--out",
-            run,
-            out=out,
-        )
+        again = ["--resume", "--steps", 2, "--out", folder / "run"]  # of the options given twice the last counts
+        command("train", *data(folder), *TRAIN, *again, out=out)
 
 
 def options(folder: Path, out: Path) -> None:

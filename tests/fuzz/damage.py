@@ -23,7 +23,7 @@ STRANGE = [
     *[(mode, "PNG") for mode in ("1", "LA", "P", "RGBA", "I;16")],
     *[(mode, "JPEG") for mode in ("L", "CMYK", "YCbCr")],
     *[(mode, "TIFF") for mode in ("I", "F", "LAB")],
-    *[("RGB", form) for form in ("WEBP", "ICO", "GIF")],
+    *[("RGB", form) for form in ("WEBP", "GIF")],
 ]  # modes and forms of pictures
 
 

@@ -88,7 +88,7 @@ def roi_align_case() -> tuple[str, dict[str, Any]]:
         "rois": rois if isinstance(rois, list) else strided(rois),
         "output_size": random.choice([1, 2, 7, (3, 5), (7, 1), 14, 0, (2, -1)]),
         "spatial_scale": random.choice([1.0, 1.0, 0.5, 0.25, 1 / 16, 3.7, 1e-30, 1e30, 0.0, math.nan]),
-        "sampling_ratio": random.choice([-1, -1, 0, 1, 2, 3, 7, 100, 4096, 10**9, 2**31, -(2**40)]),
+        "sampling_ratio": random.choice([-1, -1, 0, 1, 2, 3, 7, 100, 300, 4097, 10**9, 2**31, -(2**40)]),
         "aligned": random.random() < 0.5,
     }
 
