@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from pycocotools.coco import COCO
 import mrcnn
 from mrcnn.cli import main
 from mrcnn.data import Playground
+from mrcnn.engine import runs
 from mrcnn.engine.checkpoint import load_model
 from mrcnn.engine.record import read_table
 
@@ -83,6 +86,36 @@ def test_train_leaves_a_model_and_what_to_look_at(trained, scenes):
     # The last evaluation of the run and the one after it are of the same weights.
     last = read_table(trained / "metrics.csv")[-1]
     assert last["bbox/AP"] == metrics["bbox"]["AP"]
+
+
+def test_resuming_without_validation_pictures_says_what_is_measured(trained, scenes, tmp_path, capsys):
+    """A finished run keeps what was measured of it; a longer one is another model, of which nothing is known."""
+    out = shutil.copytree(trained, tmp_path / "run")
+    before = json.loads((out / "metrics.json").read_text())
+    options = ["--model", "playground", "--batch-size", 2, "--seed", 5, "--augment", "full", "--resume", "--out", out]
+    assert run("train", *data(scenes), *options, "--steps", 4) == 0
+    assert "not measured anew: no validation pictures were given (--val-data)" in capsys.readouterr().out
+    assert json.loads((out / "metrics.json").read_text()) == before | {"train_seconds": ANY}
+    assert run("train", *data(scenes), *options, "--steps", 5) == 0
+    said = capsys.readouterr().out
+    assert "not measured: no validation pictures were given (--val-data)" in said
+    assert "no ground truth" not in said
+    assert set(json.loads((out / "metrics.json").read_text())) == {"train_seconds", "train_steps"}
+
+
+def test_a_request_to_stop_ends_the_last_evaluation(scenes, tmp_path, monkeypatch, capsys):
+    def evaluate(*_arguments, **_options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    options = ["--model", "playground", "--batch-size", 2, "--steps", 1, "--out", tmp_path]
+    assert run("train", *data(scenes), *data(scenes, "val-"), *options) == 128 + signal.SIGTERM
+    assert (
+        f"trained, not measured: {tmp_path / 'model.pt'} is there, and --resume measures it" in capsys.readouterr().err
+    )
+    assert load_model(tmp_path / "model.pt")
 
 
 def test_eval_gives_the_same_numbers(trained, scenes, tmp_path, capsys):
