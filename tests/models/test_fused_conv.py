@@ -197,6 +197,16 @@ def test_weights_kept_in_inference_mode_serve_outside_it():
     assert_right(made)
 
 
+def test_what_is_kept_carries_no_graph():
+    """Kept before the layer was frozen, used afterwards with gradients on: nobody asks for one."""
+    made = block()
+    assert_right(made)
+    made.requires_grad_(False)
+    assert kept(made) == 1
+    assert not made(X).requires_grad
+    assert not fused_conv._kept[made[0]].weight.requires_grad
+
+
 # Where it stands aside
 
 
