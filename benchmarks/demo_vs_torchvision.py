@@ -142,7 +142,7 @@ def contest(name: str, settings, test: Playground) -> dict:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--seconds", type=float, default=SETTINGS.seconds)
+    options.add_argument("--seconds", type=float, default=196)
     options.add_argument("--scenes", type=int, default=200, help="unseen scenes to measure on")
     options.add_argument("--rounds", type=int, default=1, help="trainings of each, with seeds 0, 1, …")
     options.add_argument("--their-lr", type=float, default=SETTINGS.lr, help="torchvision's learning rate")
@@ -152,7 +152,7 @@ def main() -> None:
     test = Playground(asked.scenes, seed=TEST_SEED)
     runs = {"torchvision": [], "ours": []}
     for seed in range(asked.rounds):
-        settings = replace(SETTINGS, seconds=asked.seconds, seed=seed)
+        settings = replace(SETTINGS, steps=None, seconds=asked.seconds, seed=seed)
         for name in list(runs)[:: -1 if seed % 2 else 1]:  # who goes first changes
             theirs = replace(settings, lr=asked.their_lr, bfloat16=settings.bfloat16 and not asked.their_float32)
             runs[name].append(contest(name, settings if name == "ours" else theirs, test))

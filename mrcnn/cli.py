@@ -11,6 +11,10 @@ from typing import Any
 
 import click
 
+# OpenMP reads this when torch is imported. Threads that wait for each other give the processor up instead of spinning:
+# where other programs want it too, spinning kept from running the very thread that was waited for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -87,7 +91,7 @@ builder_option = click.option("--model", "builder", help="The model of a .pth fi
 
 @cli.command()
 @click.option("--out", type=FOLDER, default=Path("runs/demo"), show_default=True, help="Folder for what it leaves.")
-@click.option("--seconds", type=click.FloatRange(1), help="Time to train.  [default: 196]")
+@click.option("--seconds", type=click.FloatRange(1), help="At most so long: fewer steps, learning less.")
 @click.option("--scenes", type=click.IntRange(1), default=200, show_default=True, help="Scenes to evaluate on.")
 @click.option("--seed", type=click.IntRange(0), help="Of the weights and the scenes.")
 def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> None:
@@ -98,7 +102,7 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
     from mrcnn.engine.runs import summary_lines
 
     settings = replace(demo_engine.SETTINGS, **_given(seconds=seconds, seed=seed))
-    click.echo(f"Training playground_rcnn from scratch for {settings.seconds:.0f} s …")
+    click.echo(f"Training playground_rcnn from scratch: {settings.steps} steps of {settings.batch_size} scenes …")
     metrics = demo_engine.demo(out, settings, scenes)
     click.echo(f"\nAfter {metrics['train_steps']} steps, on {scenes} scenes it never saw:")
     for line in summary_lines(metrics):
@@ -128,7 +132,7 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="… or seconds.")
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures per step, of all processes together.")
 @click.option("--lr", type=float, help="The highest learning rate.")
-@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]))
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw", "muon"]))
 @click.option("--weight-decay", type=float)
 @click.option("--schedule", type=click.Choice(["cosine", "steps"]), help="How the learning rate falls.")
 @click.option("--milestones", type=float, nargs=2, help="Shares of the run after which it falls (steps).")

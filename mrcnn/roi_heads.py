@@ -363,8 +363,9 @@ def mask_loss(logits: Tensor, samples: list[Samples], targets: list[dict[str, Te
         masks = target["masks"].float()[:, None]  # (G, 1, H, W)
         rois = torch.cat((picture.objects[:, None].float(), picture.boxes), dim=1)
         wanted.append(ops.roi_align(masks, rois, resolution)[:, 0])
-    labels = torch.cat([s.labels for s in samples])
-    chosen = logits[torch.arange(len(labels), device=labels.device), labels].float()
+    labels = torch.cat([s.labels for s in samples])[:, None, None, None]
+    # Along the last dimension of the map as it lies in memory: so will its gradient, which saves the copies.
+    chosen = logits.permute(0, 2, 3, 1).gather(3, labels.expand(-1, resolution, resolution, 1))[..., 0].float()
     total = F.binary_cross_entropy_with_logits(chosen, torch.cat(wanted), reduction="sum")
     return mean_or_zero(total, chosen.numel())
 

@@ -103,26 +103,23 @@ def _summary_writer(folder: Path, first_step: int) -> Any:
 
 
 class Progress:
-    """A bar over the steps or the seconds of a run, with the loss; silent when the output is no terminal."""
+    """A bar over the share of a run that is done, with the time left, the step and the loss; silent when the output is
+    no terminal."""
 
-    def __init__(self, steps: int | None, seconds: float | None, shown: bool):
-        self.by_time = steps is None
-        time_left = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f}{unit}{postfix}"
+    def __init__(self, shown: bool):
         self.bar = tqdm(
-            total=seconds if self.by_time else steps,
+            total=100,
             desc="training",
-            unit=" s" if self.by_time else " steps",
-            bar_format=time_left if self.by_time else None,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
             dynamic_ncols=True,
             disable=None if shown else True,
         )
 
-    def update(self, step: int, elapsed: float, row: dict[str, float]) -> None:
+    def update(self, share: float, row: dict[str, float]) -> None:
         if self.bar.disable:
             return
-        self.bar.set_postfix(step=step, loss=f"{row['loss']:.3f}", refresh=False)
-        done = min(elapsed, self.bar.total) if self.by_time else step
-        self.bar.update(done - self.bar.n)
+        self.bar.set_postfix(step=row["step"], loss=f"{row['loss']:.3f}", refresh=False)
+        self.bar.update(100 * min(share, 1.0) - self.bar.n)
 
     def close(self) -> None:
         self.bar.close()

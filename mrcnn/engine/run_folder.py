@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ def hold(folder: Path | None) -> Iterator[None]:
         free = True
         if folder is not None and distributed.is_main():
             folder.mkdir(parents=True, exist_ok=True)
-            free = _locked(stack.enter_context((folder / ".lock").open("ab")))
+            free = stack.enter_context(_lock(folder / ".lock"))
         if not distributed.from_main(free):
             raise CheckpointError(f"another run is at work in {folder}: wait for its end, or choose another folder")
         if folder is not None and distributed.is_main():
@@ -31,18 +32,28 @@ def hold(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def _locked(file) -> bool:
-    """Whether the lock could be had.
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Whether the lock could be had; its file is removed at the end.
 
     lockf, not flock: the workers that fetch pictures inherit a lock of flock, and outlive a killed run by some seconds.
     """
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
+    with path.open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        # Another run may have ended, and removed this file, between its opening and its locking.
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)  # while it is still held
 
 
 def clear_parts(folder: Path) -> None:

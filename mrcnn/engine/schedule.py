@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from mrcnn.engine.muon import Muon, hidden_kernels
+
 if TYPE_CHECKING:
     from mrcnn.engine.train import TrainSettings
 
@@ -36,7 +38,7 @@ def learning_rate(progress: float, settings: TrainSettings) -> float:
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over the parameters that are trained.
+    """SGD with momentum, AdamW or Muon over the parameters that are trained.
 
     Weight decay is for weights only: pulling a bias or the scale of a normalisation towards zero has no reason.
     """
@@ -49,4 +51,12 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
     ]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.999))
+    betas = (settings.momentum, 0.999)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, fused=True)
+    hidden = {id(kernel) for kernel in hidden_kernels(model)}
+    kernels = [p for p in trained if id(p) in hidden]
+    groups[0]["params"] = [p for p in groups[0]["params"] if id(p) not in hidden]
+    groups = [group | {"orthogonal": False} for group in groups]
+    groups.append({"params": kernels, "weight_decay": settings.weight_decay, "orthogonal": True})
+    return Muon(groups, lr=settings.lr, betas=betas, fused=True)

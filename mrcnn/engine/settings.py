@@ -10,16 +10,16 @@ from dataclasses import dataclass, fields
 class TrainSettings:
     """How to train. The defaults are for `playground_rcnn`; the published R50-FPN schedule is in the README.
 
-    The run ends after ``steps``, or else after ``seconds`` of wall time. Everything that happens "at a share of the
-    run" is counted in the one of them that is given.
+    The run ends after ``steps`` or after ``seconds`` of wall time, whichever comes first; one of them may be None.
+    Everything that happens "at a share of the run" is counted in the one of them that is nearer to its end.
     """
 
     steps: int | None = None
     seconds: float | None = None
     batch_size: int = 8  # pictures per step, of all processes together
-    optimizer: str = "sgd"  # or "adamw"
+    optimizer: str = "sgd"  # or "adamw"; or "muon": AdamW, and Muon for the kernels of hidden convolutions
     lr: float = 0.02
-    momentum: float = 0.9  # AdamW: beta 1
+    momentum: float = 0.9  # AdamW, and Muon where it uses AdamW: beta 1
     weight_decay: float = 1e-4  # Mask R-CNN, section 3.1
     schedule: str = "cosine"  # or "steps"
     warmup: float = 0.05  # share of the run
@@ -43,13 +43,13 @@ class TrainSettings:
     FREE = frozenset({"steps", "seconds", "workers", "checkpoint_every", "evaluate_every", "tensorboard"})
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise ValueError(f"give either steps or seconds, got steps={self.steps} and seconds={self.seconds}")
-        budget = self.steps if self.steps is not None else self.seconds
+        if self.steps is None and self.seconds is None:
+            raise ValueError("give steps, seconds or both, got neither: how long is the run?")
         rules = [
-            ("steps" if self.steps is not None else "seconds", budget > 0, "more than 0"),
+            ("steps", self.steps is None or self.steps > 0, "more than 0"),
+            ("seconds", self.seconds is None or self.seconds > 0, "more than 0"),
             ("batch_size", self.batch_size > 0, "more than 0"),
-            ("optimizer", self.optimizer in ("sgd", "adamw"), "'sgd' or 'adamw'"),
+            ("optimizer", self.optimizer in ("sgd", "adamw", "muon"), "'sgd', 'adamw' or 'muon'"),
             ("schedule", self.schedule in ("cosine", "steps"), "'cosine' or 'steps'"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("warmup", 0 <= self.warmup < 1, "a share of the run, from 0 to below 1"),

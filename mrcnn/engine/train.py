@@ -118,14 +118,14 @@ class Run:
         self._to_training()
         self.buffers = self._buffers()
         record = Record(self.out if main else None, self.step, settings.tensorboard)
-        progress = Progress(settings.steps, settings.seconds, shown=main)
+        progress = Progress(shown=main)
         try:
             with StopRequests() as requests, self._rescue():
                 stop = False
                 while self.progress() < 1 and not stop:
                     row, stop = self.take_step(parallel, batches, requests)
                     record.add_losses(row)
-                    progress.update(self.step, self.used, row)
+                    progress.update(self.progress(), row)
                     if self._due(settings.checkpoint_every):
                         record.flush()
                         self.save_checkpoint()
@@ -302,10 +302,8 @@ class Run:
     # ---- small things
 
     def progress(self) -> float:
-        """The share of the run that is done."""
-        if self.settings.steps is not None:
-            return self.step / self.settings.steps
-        return self.used / self.settings.seconds
+        """The share of the run that is done: of its steps or of its time, whichever is nearer to its end."""
+        return max(self.step / (self.settings.steps or math.inf), self.used / (self.settings.seconds or math.inf))
 
     def best_model(self) -> nn.Module:
         """The model to evaluate and to keep."""

@@ -52,8 +52,9 @@ def test_one_step_of_sgd_has_its_closed_form():
     optimizer = make_optimizer(model, TrainSettings(steps=1, lr=0.1, momentum=0.9, weight_decay=0.5))
     model(torch.tensor([[2.0]])).sum().backward()  # gradient 2 for the weight, 1 for the bias
     optimizer.step()
-    assert model.weight.item() == pytest.approx(weight - 0.1 * (2 + 0.5 * weight))
-    assert model.bias.item() == pytest.approx(bias - 0.1)
+    # float32, of numbers up to 1.3 that may nearly cancel
+    assert model.weight.item() == pytest.approx(weight - 0.1 * (2 + 0.5 * weight), abs=1e-6)
+    assert model.bias.item() == pytest.approx(bias - 0.1, abs=1e-6)
 
 
 def test_a_model_without_anything_to_train_is_refused():
@@ -64,12 +65,11 @@ def test_a_model_without_anything_to_train_is_refused():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "either steps or seconds, got steps=None and seconds=None"),
-        ({"steps": 1, "seconds": 1.0}, "either steps or seconds"),
+        ({}, "give steps, seconds or both, got neither"),
         ({"steps": 0}, "steps must be more than 0, got 0"),
         ({"seconds": -1.0}, "seconds must be more than 0, got -1.0"),
         ({"steps": 1, "lr": float("nan")}, "lr must be more than 0, got nan"),
-        ({"steps": 1, "optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', got 'adam'"),
+        ({"steps": 1, "optimizer": "adam"}, "optimizer must be 'sgd', 'adamw' or 'muon', got 'adam'"),
         ({"steps": 1, "schedule": "line"}, "schedule must be"),
         ({"steps": 1, "warmup": 1.0}, "warmup must be a share"),
         ({"steps": 1, "milestones": (0.5, 60_000)}, "milestones must be shares of the run"),

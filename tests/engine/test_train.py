@@ -103,6 +103,15 @@ def test_a_time_budget_ends_the_run_and_drives_the_schedule():
     assert rates[-1] < 0.1 * max(rates)
 
 
+def test_a_run_ends_at_its_steps_or_its_seconds_whichever_comes_first():
+    report = train(tiny_model(), Noise(), tiny_settings(steps=20, seconds=1000.0))
+    assert report.steps == 20
+    assert report.losses[-1]["lr"] < 0.1 * max(row["lr"] for row in report.losses)
+    report = train(tiny_model(), Noise(), tiny_settings(steps=10**6, seconds=0.5))
+    assert 0.5 <= report.seconds < 2.0
+    assert report.losses[-1]["lr"] < 0.1 * max(row["lr"] for row in report.losses), "the rate falls with the time, too"
+
+
 class Interrupting(Noise):
     """Sends this process a signal when the first picture of a step is fetched."""
 
