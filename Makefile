@@ -5,6 +5,7 @@
 #   make lessons                       open the lessons in JupyterLab
 #   make wheel TORCH=torch==2.13.0     dist/: the sources and a wheel, tried beside that torch; with a toolkit one for CUDA
 #   make fuzz MINUTES=30 SEED=1000     random inputs and damaged files, for as long as you like
+#   make sanitize                      the CPU kernels under gcc's sanitizers
 #   make install TORCH=torch==2.13.0   with another torch (one without CUDA, say); torchvision may be left out
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: install demo lessons lessons-build test lint format bench gpu-check fuzz wheel clean
+.PHONY: install demo lessons lessons-build test lint format bench gpu-check fuzz sanitize wheel clean
 
 install: $(VENV)/installed
 
@@ -62,6 +63,9 @@ MINUTES ?= 10
 SEED ?= 0
 fuzz: install
 	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED)
+
+sanitize: install
+	$(BIN)/python -m pytest tests/ops/sanitizers.py
 
 wheel: install
 	$(BIN)/python packaging/wheels.py $(TORCH)

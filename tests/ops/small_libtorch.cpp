@@ -1,9 +1,10 @@
-// What the CPU kernels need of libtorch, in little: for processors whose libtorch is not at hand.
+// What the CPU kernels need of libtorch, in little: for processors whose libtorch is not at hand, and for sanitizers,
+// which see all of a program made so, its threads too.
 //
 // The kernels speak PyTorch's stable ABI, a few C functions. Those that they call are here, over the simplest of
 // tensors; any other stays unresolved (the linker is told so), and is never reached. The program runs one op:
 //
-//   kernels OP OUTPUTS < arguments > results      the form of both is that of test_arm64.py
+//   kernels OP OUTPUTS < arguments > results      the form of both is that of small_libtorch.py
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <torch/csrc/stable/library.h>
@@ -292,14 +294,16 @@ AOTITorchError torch_delete_list(StableListHandle list) {
   return 0;
 }
 
-// Stretch by stretch, as three threads would have them.
+// Three threads, each with its stretch.
 AOTITorchError torch_get_num_threads(uint32_t* result) {
   *result = 3;
   return 0;
 }
 AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t grain, ParallelFunc call, void* context) {
   const int64_t stretch = std::max(grain, (end - begin + 2) / 3);
-  for (; begin < end; begin += stretch) call(begin, std::min(begin + stretch, end), context);
+  std::vector<std::thread> threads;
+  for (; begin < end; begin += stretch) threads.emplace_back(call, begin, std::min(begin + stretch, end), context);
+  for (std::thread& thread : threads) thread.join();
   return 0;
 }
 
