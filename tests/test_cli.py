@@ -410,6 +410,17 @@ for name in ("masked_rcnn", "__wrapped__", "_nothing"):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=_root())
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_waiting_threads_soon_give_way_unless_the_user_says_otherwise(given, spins):
+    code = "import os, mrcnn.cli, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    own = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", "import sys; sys.argv = ['mrcnn']; " + code]
+    done = subprocess.run(command, env=own | given, capture_output=True, text=True, check=True, cwd=_root())
+    assert done.stdout.split() == [str(spins), "False"]
+
+
 def test_importing_the_package_registers_the_ops():
     code = "import mrcnn, torch; torch.ops.mrcnn.nms, torch.ops.mrcnn.roi_align, torch.ops.mrcnn.match_anchors"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=_root())
