@@ -46,6 +46,14 @@ def test_no_toolkit(build):
     assert reason == f"no CUDA 13.x toolkit, as torch {torch.__version__} needs, was found"
 
 
+def test_without_cuda_in_torch_no_toolkit_serves(build, tmp_path, monkeypatch):
+    """Torch for the CPU alone beside a toolkit: there is none of its version, for whoever asks."""
+    monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / "cuda", 13020)))
+    assert build.find_toolkit() is not None
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert build.find_toolkit() is None
+
+
 def test_wrapper_on_the_path_is_followed(build, tmp_path):
     """The nvcc on the PATH is a script elsewhere; the toolkit is where the compiler it calls says."""
     toolkit = make_toolkit(tmp_path / "far" / "cuda-13.0", 13000)
