@@ -102,13 +102,16 @@ def ready(
 ) -> tuple[Tensor, Tensor | None]:
     """The weight and bias to compute with: those kept if they still hold, else new ones, which are kept.
 
-    tensors: the `sources` of both.
+    tensors: the `sources` of both. Raises ValueError where they are not finite: oneDNN's ReLU makes zeros of NaN, so
+    nobody would see what is wrong.
     """
     kernel = x.shape[2:] if isinstance(layer, nn.Linear) else layer.kernel_size
     made_for = (x.dtype, kernel, None if norm is None else norm.eps)
     now = mark(*tensors)
     kept = _kept.get(layer)
     if kept is None or kept.made_for != made_for or not torch.equal(kept.mark, now):
+        if not (torch.isfinite(now).all() or all(torch.isfinite(tensor).all() for tensor in tensors)):
+            raise ValueError(f"the weights of {layer} or its norm are NaN or infinite")
         kept = _kept[layer] = Kept(made_for, now, *make_ready(layer, norm, x))
     return kept.weight, kept.bias
 
