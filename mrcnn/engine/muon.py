@@ -24,39 +24,57 @@ class Muon(torch.optim.AdamW):
     def step(self) -> None:
         for group in self.param_groups:
             if group["orthogonal"]:
-                for parameter in group["params"]:
-                    self._move(parameter, group)
-                    parameter.grad = None  # so that AdamW leaves it alone
+                for same in by_shape([parameter for parameter in group["params"] if parameter.grad is not None]):
+                    self._move(same, group)
         super().step()
 
-    def _move(self, parameter: Tensor, group: dict) -> None:
-        if parameter.grad is None:
-            return
-        state = self.state[parameter]
-        if not state:  # under AdamW's names, by which it reads a state dict
-            state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(parameter)
-        state["step"] += 1
-        state["exp_avg"].lerp_(parameter.grad, 1 - MOMENTUM)
-        ahead = parameter.grad.lerp(state["exp_avg"], MOMENTUM)  # Nesterov's momentum
-        direction = orthogonal(ahead.flatten(1))  # (C', C · h · w)
-        rows, columns = direction.shape
+    def _move(self, kernels: list[Tensor], group: dict) -> None:
+        """One step for kernels of one shape, all at once; their gradients are used up, so that AdamW leaves them."""
+        directions = orthogonal(torch.stack([self._ahead(kernel).flatten(1) for kernel in kernels]))
+        rows, columns = directions.shape[1:]  # (K, C', C · h · w)
         rate = RATE * group["lr"]
-        parameter.mul_(1 - rate * group["weight_decay"])
-        parameter.sub_(direction.view_as(parameter), alpha=rate * max(1.0, rows / columns) ** 0.5)
+        for kernel, direction in zip(kernels, directions, strict=True):
+            kernel.mul_(1 - rate * group["weight_decay"])
+            kernel.sub_(direction.view_as(kernel), alpha=rate * max(1.0, rows / columns) ** 0.5)
+            kernel.grad = None
+
+    def _ahead(self, kernel: Tensor) -> Tensor:
+        """The gradient with Nesterov's momentum."""
+        state = self.state[kernel]
+        if not state:  # under AdamW's names, by which it reads a state dict
+            state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(kernel)
+        state["step"] += 1
+        state["exp_avg"].lerp_(kernel.grad, 1 - MOMENTUM)
+        return kernel.grad.lerp(state["exp_avg"], MOMENTUM)
 
 
-def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """Nearly U Vᵀ of a matrix U S Vᵀ (rows, columns): singular values of about 0.7 to 1.2, by Newton and Schulz's way.
+def by_shape(tensors: list[Tensor]) -> list[list[Tensor]]:
+    groups: dict[torch.Size, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.shape, []).append(tensor)
+    return list(groups.values())
 
-    Each round applies a polynomial in the matrix to its singular values, without ever computing them.
+
+def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """Nearly U Vᵀ of matrices U S Vᵀ (K, rows, columns): singular values of about 0.7 to 1.2, by Newton and Schulz's
+    way, less for those that were below a hundredth of the matrix.
+
+    Each round multiplies by a polynomial q in the square X Xᵀ. As all these squares are polynomials in the first one,
+    the rounds can be taken on the small square alone (that of q X is q² X Xᵀ); X is multiplied once, by their product.
     """
     a, b, c = POLYNOMIAL
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T  # the smaller square is the cheaper one
-    x = x / (x.norm() + 1e-7)  # no singular value is above 1
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # no singular value is above 1
+    square = x @ x.mT
+    unit = torch.eye(len(square[0]), dtype=x.dtype, device=x.device)
+    product = unit.expand_as(square)
     for _ in range(rounds):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+        q = a * unit + b * square + c * square @ square
+        product = q @ product
+        square = q @ q @ square
+    x = product @ x
+    return x.mT if tall else x
 
 
 def hidden_kernels(model: nn.Module) -> list[nn.Parameter]:
