@@ -58,7 +58,7 @@ def nms_results(kernels, dtype) -> list[torch.Tensor]:
 def match_anchors_results(kernels, dtype) -> list[torch.Tensor]:
     torch.manual_seed(2)
     results = []
-    for count, objects in ((1, 3), (129, 0), (1000, 40)):
+    for count, objects in ((1, 3), (129, 0), (5000, 40)):
         anchors, gt_boxes = boxes_and_scores(count, dtype)[0], boxes_and_scores(objects, dtype)[0]
         results += kernels.match_anchors(anchors, gt_boxes, 0.5, 0.25, True)
     return results
