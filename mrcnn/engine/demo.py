@@ -71,7 +71,7 @@ def draw(model: torch.nn.Module, test: Playground, metrics: dict[str, Any], out:
     scenes = [test[index] for index in range(min(SHOWN, len(test)))]
     images, targets = zip(*scenes, strict=True)
     results = [detect(model, image) for image in images]
-    title = f"Scenes never seen in training, after {metrics['train_seconds']:.0f} s"
+    title = f"Scenes never seen in training, after {metrics['train_steps']} steps"
     drawings.save(drawings.draw_page(images, results, targets, model.labels, title=title), out / "predictions.png")
     losses = read_table(out / "losses.csv")
     title = f"playground_rcnn, {metrics['train_steps']} steps in {metrics['train_seconds']:.0f} s"
