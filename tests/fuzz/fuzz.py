@@ -26,10 +26,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import command_cases
-import op_cases
+import op_inputs
 import torch
 
-KINDS: dict[str, Callable[[int, Path], None]] = {**op_cases.KINDS, **command_cases.KINDS}
+KINDS: dict[str, Callable[[int, Path], None]] = {**op_inputs.KINDS, **command_cases.KINDS}
 MEMORY = 6 << 30  # bytes that a case may ask for
 SHOWN = 3000  # characters of a failure
 

@@ -46,7 +46,7 @@ print("---", isolated(lambda: bytearray(1 << 40), limit=5))
 
 @pytest.mark.parametrize("wrong", ["value", "order", "refusal"])
 def test_an_op_that_answers_otherwise_is_found(wrong, monkeypatch):
-    import op_cases
+    import op_inputs
     import torch
 
     from mrcnn import ops
@@ -64,7 +64,7 @@ def test_an_op_that_answers_otherwise_is_found(wrong, monkeypatch):
     monkeypatch.setattr(ops, "nms", other)
     case = {"boxes": torch.rand(2, 4).sort(dim=1).values, "scores": torch.rand(2), "iou_threshold": 1.0}
     with pytest.raises(AssertionError, match="native"):
-        op_cases.run(lambda: ("nms", case), seed=1, _room=None)
+        op_inputs.run(lambda: ("nms", case), seed=1, _room=None)
 
 
 @pytest.mark.parametrize(
