@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 # OpenMP reads this when torch is imported: a thread that waits for another spins for some microseconds and then gives
-# the processor up, so that on a busy machine the one that is waited for gets it. Sleeping at once
-# (OMP_WAIT_POLICY=PASSIVE) takes a step of training half as long again, spinning as long as is usual wastes a fifth.
+# the processor up, so that on a busy machine the one that is waited for can have it. (Sleeping at once, as
+# OMP_WAIT_POLICY=PASSIVE asks for, makes steps of training slower: there are thousands of such waits in one.)
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 

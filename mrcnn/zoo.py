@@ -98,8 +98,7 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: b
             proposals_train=128,
             proposals_test=128,
         ),
-        # So small a batch has few objects: they are seen from half of the samples.
-        box=BoxSettings(samples=20, positive_fraction=0.5, fc_channels=(256, 256)),
+        box=BoxSettings(samples=32, fc_channels=(256, 256)),
         mask=MaskSettings(channels=(64, 64), hidden=64),
         keypoint=KeypointSettings(num_keypoints, channels=(64,) * 6, dilation=3),
     )

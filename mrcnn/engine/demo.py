@@ -40,6 +40,10 @@ SETTINGS = TrainSettings(
 )
 
 
+# So small a batch has few objects: half of what the box head sees may be of them.
+BOX = {"samples": 20, "positive_fraction": 0.5}
+
+
 def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) -> dict[str, Any]:
     """Trains, evaluates and draws; leaves metrics.json, predictions.png, curves.png, coins.png and model.pt in ``out``.
 
@@ -47,7 +51,7 @@ def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) 
     """
     forget_checkpoints(out)  # the demo starts anew each time
     torch.manual_seed(settings.seed)
-    model = zoo.build("playground")
+    model = zoo.build("playground", box=BOX)
     scenes = InMemory(Playground(DEMO_SCENES, seed=settings.seed))
     report = train(model, scenes, settings, out=out)
     test = Playground(test_scenes, seed=TEST_SEED)
