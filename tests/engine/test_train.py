@@ -104,10 +104,10 @@ def test_a_time_budget_ends_the_run_and_drives_the_schedule():
 
 
 def test_a_run_ends_at_its_steps_or_its_seconds_whichever_comes_first():
-    report = train(tiny_model(), Noise(), tiny_settings(steps=20, seconds=1000.0))
+    report = train(tiny_model(), Noise(), tiny_settings(steps=20, seconds=5.0))
     assert report.steps == 20
     assert report.losses[-1]["lr"] < 0.1 * max(row["lr"] for row in report.losses)
-    report = train(tiny_model(), Noise(), tiny_settings(steps=10**6, seconds=0.5))
+    report = train(tiny_model(), Noise(), tiny_settings(steps=3000, seconds=0.5))
     assert 0.5 <= report.seconds < 2.0
     assert report.losses[-1]["lr"] < 0.1 * max(row["lr"] for row in report.losses), "the rate falls with the time, too"
 
