@@ -20,9 +20,21 @@ from mrcnn.engine.train import train
 HERE = Path(__file__).parent
 
 
-def start(out: Path, steps: int, *options: str) -> subprocess.Popen:
-    command = [sys.executable, str(HERE / "run_tiny.py"), str(out), str(steps), *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent.parent)
+@pytest.fixture
+def start():
+    """start(out, steps, *options) starts a run; one that the test leaves behind, by failing say, is killed."""
+    runs = []
+
+    def begin(out: Path, steps: int, *options: str) -> subprocess.Popen:
+        command = [sys.executable, str(HERE / "run_tiny.py"), str(out), str(steps), *options]
+        runs.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent.parent))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.kill()
+        run.wait(30)
+        run.stderr.close()
 
 
 def wait_for_checkpoint(run: subprocess.Popen, out: Path, step: int) -> None:
@@ -34,7 +46,7 @@ def wait_for_checkpoint(run: subprocess.Popen, out: Path, step: int) -> None:
     pytest.fail(f"no checkpoint of step {step} came: {run.stderr.read() if run.poll() is not None else 'time is up'}")
 
 
-def test_killed_and_resumed_has_the_same_bits(tmp_path):
+def test_killed_and_resumed_has_the_same_bits(start, tmp_path):
     """kill -9 wherever the run happens to be, ten times in a row; then the rest in one go."""
     whole = tiny_model()
     train(whole, Noise(), tiny_settings(steps=400, checkpoint_every=3), out=tmp_path / "whole")
@@ -46,7 +58,6 @@ def test_killed_and_resumed_has_the_same_bits(tmp_path):
         time.sleep(moments.uniform(0, 0.1))  # a few steps, or in the middle of one
         run.kill()
         assert run.wait(30) == -signal.SIGKILL
-        run.stderr.close()
     model = TinyModel()
     train(model, Noise(), tiny_settings(steps=400, checkpoint_every=3), out=out, resume=True)
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
@@ -55,12 +66,11 @@ def test_killed_and_resumed_has_the_same_bits(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_process_leaves_a_checkpoint(tmp_path, number):
+def test_a_stopped_process_leaves_a_checkpoint(start, tmp_path, number):
     run = start(tmp_path, 100_000, "checkpoint_every=2", "workers=1")
     wait_for_checkpoint(run, tmp_path, 4)
     run.send_signal(number)
     said = run.stderr.read()
-    run.stderr.close()
     assert run.wait(60) != 0
     assert "can be used as --weights, and --resume goes on from it" in said
     contents, complaints = checkpoint.last_checkpoint(tmp_path)
@@ -69,7 +79,7 @@ def test_a_stopped_process_leaves_a_checkpoint(tmp_path, number):
     assert contents["training"]["step"] == len(rows) == rows[-1]["step"]
 
 
-def test_a_second_run_in_the_folder_is_refused(tmp_path):
+def test_a_second_run_in_the_folder_is_refused(start, tmp_path):
     """Whether it would resume or not; and no lock is in the way once the first one is gone, by kill -9 as well."""
     run = start(tmp_path, 100_000, "checkpoint_every=2", "workers=1")
     wait_for_checkpoint(run, tmp_path, 2)
@@ -78,7 +88,6 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path):
             train(tiny_model(), Noise(), tiny_settings(steps=4), out=tmp_path, resume=resume)
     run.kill()
     run.wait(30)
-    run.stderr.close()
     steps = int(checkpoint.checkpoints(tmp_path)[-1].stem.split("-")[1]) + 1
     report = train(tiny_model(), Noise(), tiny_settings(steps=steps), out=tmp_path, resume=True)
     assert report.steps == steps
