@@ -5,7 +5,7 @@
 #   make lessons                       open the lessons in JupyterLab
 #   make wheel TORCH=torch==2.13.0     dist/: the sources and a wheel, tried beside that torch; with a toolkit one for CUDA
 #   make fuzz MINUTES=30 SEED=1000     random inputs and damaged files, for as long as you like
-#   make sanitize                      the CPU kernels under gcc's sanitizers
+#   make sanitize                      all kernels on the CPU under gcc's sanitizers
 #   make install TORCH=torch==2.13.0   with another torch (one without CUDA, say); torchvision may be left out
 
 PYTHON ?= python3

@@ -88,6 +88,8 @@ CXX_FLAGS = [
     "-Wall",
     f"-DTORCH_TARGET_VERSION={TARGET}",
 ]
+# The CUDA kernels as ordinary C++, answering for CPU tensors.
+EMULATED_FLAGS = ["-DMRCNN_LIBRARY=mrcnn_emulated", "-DMRCNN_CUDA_KEY=CPU", "-DMRCNN_CUDA_ON_CPU"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "-lineinfo", f"-DTORCH_TARGET_VERSION={TARGET}", "-DUSE_CUDA"]
 
 
@@ -109,19 +111,18 @@ def native_extension(with_cuda: bool, depends: list[str]):
 
 
 def emulated_extension(depends: list[str]):
-    """The CUDA kernels as ordinary C++, answering for CPU tensors: torch.ops.mrcnn_emulated.
+    """The CUDA kernels, run on the CPU: torch.ops.mrcnn_emulated.
 
     csrc/cuda_on_cpu/*.cpp include the .cu files and library.cpp, so that each is compiled once more, by the host
     compiler, into an object of its own.
     """
     from torch.utils.cpp_extension import CppExtension
 
-    flags = ["-DMRCNN_LIBRARY=mrcnn_emulated", "-DMRCNN_CUDA_KEY=CPU", "-DMRCNN_CUDA_ON_CPU"]
     return CppExtension(
         "mrcnn._emulated",
         sources("cuda_on_cpu/*.cpp"),
         include_dirs=[str(ROOT / "csrc")],
-        extra_compile_args={"cxx": CXX_FLAGS + flags},
+        extra_compile_args={"cxx": CXX_FLAGS + EMULATED_FLAGS},
         depends=depends,
         py_limited_api=True,
     )

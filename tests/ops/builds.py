@@ -1,4 +1,4 @@
-"""What tests need in order to build the ops themselves: setup.py as a module, and the files of the CPU kernels."""
+"""What tests need in order to build the ops themselves: setup.py as a module, and the files of each library."""
 
 import importlib.util
 from pathlib import Path
@@ -16,3 +16,7 @@ def load_setup() -> ModuleType:
 
 def cpu_kernels() -> list[str]:
     return [str(path) for path in (ROOT / "csrc" / "cpu.cpp", *sorted(ROOT.glob("csrc/*/*_cpu.cpp")))]
+
+
+def emulated_kernels() -> list[str]:
+    return [str(path) for path in sorted(ROOT.glob("csrc/cuda_on_cpu/*.cpp"))]

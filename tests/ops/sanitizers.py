@@ -1,6 +1,7 @@
-"""`make sanitize`: the CPU kernels under gcc's sanitizers, for addresses, undefined behaviour, and races of threads.
+"""`make sanitize`: both libraries under gcc's sanitizers, for addresses, undefined behaviour, and races of threads.
 
-Each sanitizer first has to catch a fault that was planted for it. The kernels run over small_libtorch.cpp: a tensor's
+The CUDA kernels that run on the CPU have one thread of the machine: their own threads' races are the trace's matter
+(tests/cuda_on_cpu). Each sanitizer first has to catch a fault that was planted for it. The kernels run over small_libtorch.cpp: a tensor's
 memory ends where its last number ends, and the threads are std::thread, of which ThreadSanitizer knows everything
 (of those of libtorch, which was built without it, it would not).
 """
@@ -12,7 +13,7 @@ import subprocess
 import pytest
 import small_libtorch
 import torch
-from builds import cpu_kernels
+from builds import cpu_kernels, emulated_kernels, load_setup
 from op_cases import bits_of, each_case
 
 from mrcnn.ops import backend
@@ -55,14 +56,27 @@ def test_a_planted_fault_is_caught(report, tmp_path):
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
-def sanitized(request, tmp_path_factory) -> small_libtorch.Kernels:
+def native(request, tmp_path_factory) -> small_libtorch.Kernels:
     program = tmp_path_factory.mktemp(request.param) / "kernels"
     small_libtorch.build("g++", program, cpu_kernels(), *flags(request.param))
     return small_libtorch.Kernels(*command(program))
 
 
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory) -> small_libtorch.Kernels:
+    program = tmp_path_factory.mktemp("emulated") / "kernels"
+    small_libtorch.build("g++", program, emulated_kernels(), *load_setup().EMULATED_FLAGS, *flags("memory"))
+    return small_libtorch.Kernels(*command(program))
+
+
 @each_case
-def test_nothing_is_found(results_of, dtype, sanitized):
+def test_nothing_is_found_in_the_native_kernels(results_of, dtype, native):
     """A finding ends the run, and its report is the error. The results are those of libtorch's threads."""
     expected = bits_of(results_of(torch.ops.mrcnn, dtype))
-    torch.testing.assert_close(bits_of(results_of(sanitized, dtype)), expected, rtol=0, atol=0)
+    torch.testing.assert_close(bits_of(results_of(native, dtype)), expected, rtol=0, atol=0)
+
+
+@each_case
+def test_nothing_is_found_in_the_emulated_kernels(results_of, dtype, emulated):
+    expected = bits_of(results_of(torch.ops.mrcnn_emulated, dtype))
+    torch.testing.assert_close(bits_of(results_of(emulated, dtype)), expected, rtol=0, atol=0)

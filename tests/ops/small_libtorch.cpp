@@ -1,5 +1,5 @@
-// What the CPU kernels need of libtorch, in little: for processors whose libtorch is not at hand, and for sanitizers,
-// which see all of a program made so, its threads too.
+// What our kernels need of libtorch, in little: for processors whose libtorch is not at hand, and for sanitizers, which
+// see all of a program made so, its threads too.
 //
 // The kernels speak PyTorch's stable ABI, a few C functions. Those that they call are here, over the simplest of
 // tensors; any other stays unresolved (the linker is told so), and is never reached. The program runs one op:
@@ -52,6 +52,8 @@ int64_t bytes_per_number(int32_t dtype) {
   switch (static_cast<ScalarType>(dtype)) {
     case ScalarType::Half:
     case ScalarType::BFloat16: return 2;
+    case ScalarType::Bool: return 1;
+    case ScalarType::Int:
     case ScalarType::Float: return 4;
     default: return 8;  // float64 and int64
   }
@@ -119,8 +121,10 @@ void sort(StableIValue* stack) {
 
 void select_rows(StableIValue* stack) {
   const Tensor values = to<Tensor>(stack[0]), rows = to<Tensor>(stack[2]);
-  Tensor result = make(rows.get()->sizes, values.get()->dtype);
-  const int64_t bytes = bytes_per_number(values.get()->dtype);
+  Shape sizes = values.get()->sizes;
+  sizes[0] = rows.numel();
+  Tensor result = make(sizes, values.get()->dtype);
+  const int64_t bytes = bytes_per_number(values.get()->dtype) * values.numel() / values.get()->sizes[0];
   for (int64_t i = 0; i < rows.numel(); i++)
     std::copy_n(
         values.get()->memory->data() + rows.const_data_ptr<int64_t>()[i] * bytes, bytes,
@@ -142,6 +146,44 @@ void new_empty(StableIValue* stack) {
   const Tensor like = to<Tensor>(stack[0]);
   const auto dtype = to<std::optional<int32_t>>(stack[2]);
   stack[0] = from(make(to<Shape>(stack[1]), dtype.value_or(like.get()->dtype)));
+}
+
+// What the emulated CUDA kernels ask for beside these.
+
+void zero(StableIValue* stack) {
+  const Tensor tensor = to<Tensor>(stack[0]);
+  std::fill(tensor.get()->memory->begin(), tensor.get()->memory->end(), 0);
+  stack[0] = from(tensor);
+}
+
+void clone(StableIValue* stack) {
+  const Tensor source = to<Tensor>(stack[0]);
+  to<std::optional<int32_t>>(stack[1]);
+  stack[0] = from(laid_out(source, false));
+}
+
+void masked_select(StableIValue* stack) {  // of int64, without strides
+  const Tensor values = to<Tensor>(stack[0]), chosen = to<Tensor>(stack[1]);
+  Shape kept;
+  for (int64_t i = 0; i < values.numel(); i++)
+    if (chosen.const_data_ptr<bool>()[i]) kept.push_back(values.const_data_ptr<int64_t>()[i]);
+  Tensor result = make({int64_t(kept.size())}, int32_t(ScalarType::Long));
+  std::copy(kept.begin(), kept.end(), result.mutable_data_ptr<int64_t>());
+  stack[0] = from(result);
+}
+
+template <typename value_t>
+void round_into(Tensor& rounded, const Tensor& exact) {
+  std::copy_n(exact.const_data_ptr<float>(), exact.numel(), rounded.mutable_data_ptr<value_t>());
+}
+
+void copy(StableIValue* stack) {  // of float32 into half precision, in the same layout
+  Tensor rounded = to<Tensor>(stack[0]);
+  const Tensor exact = to<Tensor>(stack[1]);
+  if (rounded.get()->strides != exact.get()->strides) std::abort();
+  if (rounded.scalar_type() == ScalarType::Half) round_into<torch::headeronly::Half>(rounded, exact);
+  else round_into<torch::headeronly::BFloat16>(rounded, exact);
+  stack[0] = from(rounded);
 }
 
 // ---- arguments and results ---------------------------------------------------------------------------------
@@ -310,7 +352,8 @@ AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t grain, Par
 AOTITorchError torch_call_dispatcher(const char* name, const char*, StableIValue* stack, uint64_t) {
   const std::map<std::string, void (*)(StableIValue*)> operators{
       {"aten::sort", sort},       {"aten::index_select", select_rows}, {"aten::contiguous", contiguous},
-      {"aten::empty", empty},     {"aten::new_empty", new_empty},
+      {"aten::empty", empty},     {"aten::new_empty", new_empty},      {"aten::zero_", zero},
+      {"aten::clone", clone},     {"aten::copy_", copy},               {"aten::masked_select", masked_select},
   };
   operators.at(name)(stack);
   return 0;

@@ -1,4 +1,4 @@
-"""The CPU kernels as a program without libtorch, for another processor or a sanitizer: see small_libtorch.cpp."""
+"""Our kernels as a program without libtorch, for another processor or a sanitizer: see small_libtorch.cpp."""
 
 import struct
 import subprocess
