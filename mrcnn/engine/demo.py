@@ -15,6 +15,7 @@ from mrcnn.engine import checkpoint
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.predict import detect, write_json
 from mrcnn.engine.record import read_table
+from mrcnn.engine.run_folder import hold
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
 from mrcnn.lab import drawings
@@ -49,7 +50,8 @@ def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) 
 
     Returns the metrics.
     """
-    forget_checkpoints(out)  # the demo starts anew each time
+    with hold(out):  # unless another demo is at work there
+        forget_checkpoints(out)  # each one starts anew
     torch.manual_seed(settings.seed)
     model = zoo.build("playground", box=BOX)
     scenes = InMemory(Playground(DEMO_SCENES, seed=settings.seed))

@@ -14,6 +14,7 @@ from run_tiny import shaky_metrics, tiny_model, tiny_settings
 
 from mrcnn.engine import checkpoint
 from mrcnn.engine.checkpoint import CheckpointError
+from mrcnn.engine.demo import demo
 from mrcnn.engine.record import read_table
 from mrcnn.engine.train import train
 
@@ -86,6 +87,9 @@ def test_a_second_run_in_the_folder_is_refused(start, tmp_path):
     for resume in (False, True):
         with pytest.raises(CheckpointError, match=f"another run is at work in {tmp_path}: wait for its end"):
             train(tiny_model(), Noise(), tiny_settings(steps=4), out=tmp_path, resume=resume)
+    with pytest.raises(CheckpointError, match="another run is at work"):
+        demo(tmp_path)  # which begins by removing what an earlier one left
+    assert checkpoint.checkpoints(tmp_path)
     run.kill()
     run.wait(30)
     steps = int(checkpoint.checkpoints(tmp_path)[-1].stem.split("-")[1]) + 1
