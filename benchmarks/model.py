@@ -44,11 +44,11 @@ def inference(repeats: int) -> list[dict]:
         exact = interleaved(lambda: ours(photo), lambda: theirs(photo), repeats)
         exact["ours_convolving"] = convolving(lambda: ours(photo))
 
-        def half():
+        def half(model=ours):
             with torch.autocast("cpu", torch.bfloat16):
-                return ours(photo)
+                return model(photo)
 
-        checked = same_objects(expected, half()[0])
+        checked = same_objects(expected, half()[0], half(theirs)[0])
         short = interleaved(half, lambda: theirs(photo), repeats)
         short["ours_convolving"] = convolving(half)
     count = len(expected["boxes"])
@@ -70,17 +70,24 @@ def convolving(call) -> float:
     )
 
 
-def same_objects(expected: dict, found: dict) -> str:
-    """Holds the objects of bfloat16 against those of float32: each with a score of at least SURE must be there again,
-    of the same label and with an IoU of at least 0.5. The weights are random, and most scores lie just above the
-    threshold of 0.05, where rounding decides which of them come and go."""
-    overlaps = mrcnn.boxes.iou(expected["boxes"], found["boxes"].float())
-    same = expected["labels"][:, None] == found["labels"][None]
-    again = ((overlaps >= 0.5) & same).any(1)
+def same_objects(expected: dict, ours: dict, theirs: dict) -> str:
+    """Holds the objects of both models in bfloat16 against those of float32: ours must find as many of them again.
+
+    The weights are random, so that scores lie close together and rounding decides which objects come and go: some are
+    lost by any model in bfloat16, others on another processor. What counts is that ours loses no more.
+    """
     sure = expected["scores"] >= SURE
     assert sure.sum() >= 10
-    assert again[sure].all(), "an object is lost in bfloat16"
-    return f"all {int(sure.sum())} objects of score {SURE} or more, {int(again.sum())} of all {len(again)}"
+    mine, others = (int((found_again(expected, each) & sure).sum()) for each in (ours, theirs))
+    assert mine >= others, f"of {int(sure.sum())} objects bfloat16 keeps {mine}, with torchvision's model {others}"
+    return f"of {int(sure.sum())} objects of score {SURE} or more {mine} again; torchvision in bfloat16: {others}"
+
+
+def found_again(expected: dict, found: dict) -> torch.Tensor:
+    """Which of the objects (K,) there are in `found` too, with the same label and an IoU of at least 0.5."""
+    overlaps = mrcnn.boxes.iou(expected["boxes"], found["boxes"].float())
+    same = expected["labels"][:, None] == found["labels"][None]
+    return ((overlaps >= 0.5) & same).any(1)
 
 
 def training(name: str, theirs, ours, images: list, targets: list, repeats: int) -> dict:
