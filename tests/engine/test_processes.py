@@ -87,9 +87,11 @@ def test_a_second_run_in_the_folder_is_refused(start, tmp_path):
     for resume in (False, True):
         with pytest.raises(CheckpointError, match=f"another run is at work in {tmp_path}: wait for its end"):
             train(tiny_model(), Noise(), tiny_settings(steps=4), out=tmp_path, resume=resume)
+    run.send_signal(signal.SIGSTOP)  # still there, and writes no more
+    held = checkpoint.checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match="another run is at work"):
         demo(tmp_path)  # which begins by removing what an earlier one left
-    assert checkpoint.checkpoints(tmp_path)
+    assert checkpoint.checkpoints(tmp_path) == held
     run.kill()
     run.wait(30)
     steps = int(checkpoint.checkpoints(tmp_path)[-1].stem.split("-")[1]) + 1

@@ -1,9 +1,9 @@
 """`make sanitize`: both libraries under gcc's sanitizers, for addresses, undefined behaviour, and races of threads.
 
-The CUDA kernels that run on the CPU have one thread of the machine: their own threads' races are the trace's matter
-(tests/cuda_on_cpu). Each sanitizer first has to catch a fault that was planted for it. The kernels run over small_libtorch.cpp: a tensor's
+Each sanitizer first has to catch a fault that was planted for it. The kernels run over small_libtorch.cpp: a tensor's
 memory ends where its last number ends, and the threads are std::thread, of which ThreadSanitizer knows everything
-(of those of libtorch, which was built without it, it would not).
+(of those of libtorch, which was built without it, it would not). The CUDA kernels that run on the CPU have one thread of
+the machine; races between their own threads are the trace's matter (tests/cuda_on_cpu).
 """
 
 import platform
