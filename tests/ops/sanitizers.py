@@ -2,8 +2,8 @@
 
 Each sanitizer first has to catch a fault that was planted for it. The kernels run over small_libtorch.cpp: a tensor's
 memory ends where its last number ends, and the threads are std::thread, of which ThreadSanitizer knows everything
-(of those of libtorch, which was built without it, it would not). The CUDA kernels that run on the CPU have one thread of
-the machine; races between their own threads are the trace's matter (tests/cuda_on_cpu).
+(of those of libtorch, which was built without it, it would not). The CUDA kernels that run on the CPU have one thread
+of the machine; races between their own threads are the matter of the trace (tests/cuda_on_cpu).
 """
 
 import platform
