@@ -33,7 +33,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 import mrcnn
 from mrcnn.data import InMemory, Playground
-from mrcnn.engine.demo import BOX, DEMO_SCENES, SETTINGS, TEST_SEED
+from mrcnn.engine.demo import DEMO_SCENES, HEADS, SETTINGS, TEST_SEED
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.train import train
 from mrcnn.model import ModelSettings, make_backbone
@@ -126,7 +126,7 @@ def heads(settings: ModelSettings, backbone: Levels) -> RoIHeads:
 def contest(name: str, settings, test: Playground) -> dict:
     """Trains one of the two from scratch and measures it."""
     torch.manual_seed(settings.seed)
-    ours = mrcnn.playground_rcnn(box=BOX)
+    ours = mrcnn.playground_rcnn(box=HEADS["box"])
     model = ours if name == "ours" else Rival(ours.settings)
     report = train(model, InMemory(Playground(DEMO_SCENES, seed=settings.seed)), settings)
     metrics = evaluate(model, test)

@@ -1,6 +1,7 @@
 """The ops on the CPU against torchvision's, in one process, in turn: `python benchmarks/ops.py`.
 
-With `ATEN_CPU_CAPABILITY=avx2` in the environment it is as on a processor without AVX-512.
+With `ATEN_CPU_CAPABILITY=avx2` in the environment it is as on a processor without AVX-512; with
+`MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2` as well, so is the peak that the roofline shows.
 The sizes are those of Mask R-CNN on an 800x1216 picture: 1000 RoIs on the stride-4 map of 256 channels, the anchors of
 five pyramid levels of an 800x1344 one. torchvision always gets the layout it likes best, contiguous.
 """

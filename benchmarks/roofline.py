@@ -53,6 +53,9 @@ def draw(rows: list, roofs: dict, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlim=intensity, ylim=(0.1, roofs["flops_per_s"] / 1e9 * 3))
     axes.set(xlabel="operations per byte that must be moved", ylabel="GFLOP/s (operations of the plain definition)")
     machine = common.machine()
-    axes.set_title(f"{machine['cpu']}, {machine['threads']} threads; filled: ours, hollow: torchvision", fontsize=10)
+    axes.set_title(
+        f"{machine['cpu']}, {machine['vectors']}, {machine['threads']} threads; filled: ours, hollow: torchvision",
+        fontsize=10,
+    )
     figure.legend(fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=110)

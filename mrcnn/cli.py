@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from mrcnn.engine.settings import AUGMENTATIONS
+
 # OpenMP reads this when torch is imported: a thread that waits for another spins for some microseconds and then gives
 # the processor up, so that on a busy machine the one that is waited for can have it. (Sleeping at once, as
 # OMP_WAIT_POLICY=PASSIVE asks for, makes steps of training slower: there are thousands of such waits in one.)
@@ -146,8 +148,8 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option("--group-shapes/--mix-shapes", default=None, help="Batches of upright or of wide pictures.")
 @click.option(
     "--augment",
-    type=click.Choice(["none", "flip", "full", "paste"]),
-    help="flip; full: also scale and colour; paste: also copy-paste.",
+    type=click.Choice(list(AUGMENTATIONS)),
+    help="flip; full: also scale and colour; paste: also copy-paste; flip_paste: copy-paste with flips alone.",
 )
 @workers_option
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")

@@ -17,7 +17,20 @@ from mrcnn.checks import check_finite
 from mrcnn.images import find_joints, seeded
 from mrcnn.layers import ConvNorm, fully_connected
 from mrcnn.rpn import SMOOTH_L1_BETA, mean_or_zero, sample
-from mrcnn.settings import Cells, Count, Length, MaybeWidths, Positive, Settings, Share, Weights, Width, Widths, require
+from mrcnn.settings import (
+    Cells,
+    Count,
+    Length,
+    MaybeCount,
+    MaybeWidths,
+    Positive,
+    Settings,
+    Share,
+    Weights,
+    Width,
+    Widths,
+    require,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class BoxSettings(Settings):
 class MaskSettings(Settings):
     """Mask R-CNN, figure 4 right: twice the resolution of the pooled features, one map per class."""
 
+    samples: MaybeCount = None  # positive proposals per picture in the loss, at most; None: all that the box head has
     resolution: Cells = 14
     channels: Widths = (256, 256, 256, 256)
     hidden: Width = 256
@@ -63,6 +77,7 @@ class KeypointSettings(Settings):
     # Of every second convolution. Which knee is the left one shows in the face: a head of few layers sees as far as
     # from knee to face only with larger steps.
     dilation: Cells = 1
+    loss_weight: Positive = 1.0
 
 
 # Samples per bin and axis in RoIAlign: "four regularly sampled locations" (Mask R-CNN, section 3).
@@ -206,11 +221,13 @@ class Samples:
     labels: Tensor
     objects: Tensor
 
-    def positive(self, usable: Tensor | None = None) -> "Samples":
-        """Those that hold an object; of these, only the objects that are `usable` (bool, one per object)."""
+    def positive(self, usable: Tensor | None = None, most: int | None = None) -> "Samples":
+        """Those that hold an object; of these, only the objects that are `usable` (bool, one per object), and at most
+        `most`. Samples stand in no order, so the first ones are any."""
         keep = self.labels > 0
         if usable is not None and len(usable):
             keep &= usable[self.objects]
+        keep = keep.nonzero()[:most, 0]
         return Samples(self.boxes[keep], self.labels[keep], self.objects[keep])
 
 
@@ -248,14 +265,14 @@ class RoIHeads(nn.Module):
         if self.mask:
             # An object without a mask (all zero) can teach the box head, but not this one.
             usable = [target["masks"].flatten(1).any(1).bool() for target in targets]
-            positive = [s.positive(u) for s, u in zip(samples, usable, strict=True)]
+            positive = [s.positive(u, self.mask.samples) for s, u in zip(samples, usable, strict=True)]
             logits = self.predict_masks(features, stride, [s.boxes for s in positive])
             losses["loss_mask"] = mask_loss(logits, positive, targets)
         if self.keypoint:
             usable = [(target["keypoints"][..., 2] > 0).any(1) for target in targets]
             positive = [s.positive(u) for s, u in zip(samples, usable, strict=True)]
             logits = self.predict_keypoints(features, stride, [s.boxes for s in positive])
-            losses["loss_keypoint"] = keypoint_loss(logits, positive, targets)
+            losses["loss_keypoint"] = self.keypoint.loss_weight * keypoint_loss(logits, positive, targets)
         return losses
 
     def detect(

@@ -57,12 +57,18 @@ def several(each: Rule, low: int, high: int) -> Rule:
     return Rule(f"a tuple of {low if low == high else f'{low} to {high}'}, each {each.expected}", holds)
 
 
+def maybe(rule: Rule) -> Rule:
+    """What the rule allows, or None."""
+    return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.holds(value))
+
+
 Share = Annotated[float, number(0, 1)]
 Positive = Annotated[float, POSITIVE := number(1e-6, 1e6)]
 Positives = Annotated[tuple[float, ...], several(POSITIVE, 1, 64)]
 Weights = Annotated[tuple[float, float, float, float], several(POSITIVE, 4, 4)]
 Length = Annotated[float, number(0, 1e6)]  # in pixels
-Count = Annotated[int, whole(1, 10**6)]  # of anchors, proposals or detections
+Count = Annotated[int, COUNT := whole(1, 10**6)]  # of anchors, proposals or detections
+MaybeCount = Annotated[int | None, maybe(COUNT)]
 Cells = Annotated[int, whole(1, 64)]  # of pooled features, along one side
 Width = Annotated[int, WIDTH := whole(1, 16384)]  # of a layer, in channels or features; of a picture, in pixels
 Widths = Annotated[tuple[int, ...], several(WIDTH, 1, 64)]

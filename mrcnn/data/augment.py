@@ -44,15 +44,20 @@ def make_augment(
     dataset: Any,
     *,
     flip: float = 0.5,
-    scale: tuple[float, float] = (0.7, 1.4),
+    scale: tuple[float, float] | None = (0.7, 1.4),
     colour: float = 0.3,
     copy_paste: float = 0.0,
 ) -> Compose:
-    """The usual augmentation: probabilities of flip and copy-paste, range of scale, strength of colour."""
-    steps: list[Augment] = [Flip(dataset.keypoint_flip, flip), ScaleJitter(*scale)]
+    """The usual augmentation: probabilities of flip and copy-paste, range of scale, strength of colour. Scale None and
+    strength 0 leave these steps out."""
+    steps: list[Augment] = [Flip(dataset.keypoint_flip, flip)]
+    if scale:
+        steps.append(ScaleJitter(*scale))
     if copy_paste:
         steps.append(CopyPaste(dataset, copy_paste, Compose(list(steps))))
-    return Compose([*steps, ColourJitter(colour)])
+    if colour:
+        steps.append(ColourJitter(colour))
+    return Compose(steps)
 
 
 def refuse_unknown_maps(target: Target) -> None:

@@ -17,10 +17,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mrcnn.data import collate
-from mrcnn.data.augment import Augment, Flip, make_augment, select
+from mrcnn.data.augment import Augment, make_augment, select
 from mrcnn.engine import distributed
-
-AUGMENTATIONS = ("none", "flip", "full", "paste")
+from mrcnn.engine.settings import AUGMENTATIONS
 
 
 def mixed_seed(*parts: int | str) -> int:
@@ -101,17 +100,8 @@ class SeededPictures(Dataset):
 
 
 def augmentation(name: str, dataset: Any) -> Augment | None:
-    """What a setting's name stands for; "flip" alone is how the published models were trained."""
-    match name:
-        case "none":
-            return None
-        case "flip":
-            return Flip(dataset.keypoint_flip, 0.5)
-        case "full":
-            return make_augment(dataset)
-        case "paste":
-            return make_augment(dataset, copy_paste=0.5)
-    raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {name!r}")
+    options = AUGMENTATIONS[name]
+    return None if options is None else make_augment(dataset, **options)
 
 
 def start_worker(_worker: int) -> None:

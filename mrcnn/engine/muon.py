@@ -23,58 +23,63 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            if group["orthogonal"]:
-                for same in by_shape([parameter for parameter in group["params"] if parameter.grad is not None]):
-                    self._move(same, group)
+            kernels = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["orthogonal"] and kernels:
+                self._move(kernels, group)
         super().step()
 
     def _move(self, kernels: list[Tensor], group: dict) -> None:
-        """One step for kernels of one shape, all at once; their gradients are used up, so that AdamW leaves them."""
-        directions = orthogonal(torch.stack([self._ahead(kernel).flatten(1) for kernel in kernels]))
-        rows, columns = directions.shape[1:]  # (K, C', C · h · w)
+        """One step for all kernels; their gradients are used up, so that AdamW leaves them."""
+        directions = orthogonal([gradient.flatten(1) for gradient in self._ahead(kernels)])  # each (C', C · h · w)
         rate = RATE * group["lr"]
+        torch._foreach_mul_(kernels, 1 - rate * group["weight_decay"])
         for kernel, direction in zip(kernels, directions, strict=True):
-            kernel.mul_(1 - rate * group["weight_decay"])
+            rows, columns = direction.shape
             kernel.sub_(direction.view_as(kernel), alpha=rate * max(1.0, rows / columns) ** 0.5)
             kernel.grad = None
 
-    def _ahead(self, kernel: Tensor) -> Tensor:
-        """The gradient with Nesterov's momentum."""
-        state = self.state[kernel]
-        if not state:  # under AdamW's names, by which it reads a state dict
-            state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(kernel)
-        state["step"] += 1
-        state["exp_avg"].lerp_(kernel.grad, 1 - MOMENTUM)
-        return kernel.grad.lerp(state["exp_avg"], MOMENTUM)
+    def _ahead(self, kernels: list[Tensor]) -> tuple[Tensor, ...]:
+        """The gradients with Nesterov's momentum."""
+        states = [self.state[kernel] for kernel in kernels]
+        for kernel, state in zip(kernels, states, strict=True):
+            if not state:  # under AdamW's names, by which it reads a state dict
+                state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(kernel)
+            state["step"] += 1
+        gradients, means = [kernel.grad for kernel in kernels], [state["exp_avg"] for state in states]
+        torch._foreach_lerp_(means, gradients, 1 - MOMENTUM)
+        return torch._foreach_lerp(gradients, means, MOMENTUM)
 
 
-def by_shape(tensors: list[Tensor]) -> list[list[Tensor]]:
-    groups: dict[torch.Size, list[Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault(tensor.shape, []).append(tensor)
-    return list(groups.values())
-
-
-def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """Nearly U Vᵀ of matrices U S Vᵀ (K, rows, columns): singular values of about 0.7 to 1.2, by Newton and Schulz's
-    way, less for those that were below a hundredth of the matrix.
+def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
+    """Nearly U Vᵀ of each matrix U S Vᵀ: singular values of about 0.7 to 1.2, by Newton and Schulz's way, but less for
+    those that were below a hundredth of the matrix.
 
     Each round multiplies by a polynomial q in the square X Xᵀ. As all these squares are polynomials in the first one,
-    the rounds can be taken on the small square alone (that of q X is q² X Xᵀ); X is multiplied once, by their product.
+    the rounds can be taken on the small squares alone, all of one size at once; X is multiplied once, by the product.
     """
+    wide = [matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+    wide = [matrix / (matrix.norm() + 1e-7) for matrix in wide]  # no singular value is above 1
+    sizes = [len(matrix) for matrix in wide]
+    results: list[Tensor] = list(wide)
+    for size in set(sizes):
+        rows = [row for row, each in enumerate(sizes) if each == size]
+        products = rounds(torch.stack([wide[row] @ wide[row].mT for row in rows]))
+        for row, product in zip(rows, products, strict=True):
+            result = product @ wide[row]
+            results[row] = result.mT if result.shape != matrices[row].shape else result
+    return results
+
+
+def rounds(square: Tensor, count: int = 5) -> Tensor:
+    """The product of the polynomials of all rounds, from the squares X Xᵀ (K, n, n) of the matrices."""
     a, b, c = POLYNOMIAL
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # no singular value is above 1
-    square = x @ x.mT
-    unit = torch.eye(len(square[0]), dtype=x.dtype, device=x.device)
-    product = unit.expand_as(square)
-    for _ in range(rounds):
+    unit = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
+    product = q = a * unit + b * square + c * square @ square
+    for _ in range(count - 1):
+        square = q @ q @ square  # of q X, as q commutes with X Xᵀ
         q = a * unit + b * square + c * square @ square
         product = q @ product
-        square = q @ q @ square
-    x = product @ x
-    return x.mT if tall else x
+    return product
 
 
 def hidden_kernels(model: nn.Module) -> list[nn.Parameter]:

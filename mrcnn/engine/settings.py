@@ -5,6 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+# What the names of `augment` stand for: options of `mrcnn.data.augment.make_augment`. "flip" alone is how the published
+# models were trained.
+AUGMENTATIONS: dict[str, dict | None] = {
+    "none": None,
+    "flip": {"flip": 0.5, "scale": None, "colour": 0.0},
+    "flip_paste": {"flip": 0.5, "scale": None, "colour": 0.0, "copy_paste": 1.0},
+    "full": {"flip": 0.5, "scale": (0.7, 1.4), "colour": 0.3},
+    "paste": {"flip": 0.5, "scale": (0.7, 1.4), "colour": 0.3, "copy_paste": 0.5},
+}
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -31,7 +41,7 @@ class TrainSettings:
     bfloat16: bool = False  # forward pass under autocast
     frozen_stages: int = 0  # of the backbone's five (stem, layer1 … layer4), from the picture on
     group_shapes: bool = False  # upright with upright, wide with wide: less padding
-    augment: str = "none"  # "flip", "full" (flip, scale, colour) or "paste" (copy-paste as well)
+    augment: str = "none"  # or another of AUGMENTATIONS
     workers: int = 0  # processes that fetch pictures; 0: the training process does
     seed: int = 0
     checkpoint_every: int = 1000  # steps; 0: only when the run ends, fails or is stopped
@@ -51,6 +61,7 @@ class TrainSettings:
             ("batch_size", self.batch_size > 0, "more than 0"),
             ("optimizer", self.optimizer in ("sgd", "adamw", "muon"), "'sgd', 'adamw' or 'muon'"),
             ("schedule", self.schedule in ("cosine", "steps"), "'cosine' or 'steps'"),
+            ("augment", self.augment in AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS)),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("warmup", 0 <= self.warmup < 1, "a share of the run, from 0 to below 1"),
             ("milestones", all(0 < m < 1 for m in self.milestones), "shares of the run, between 0 and 1"),

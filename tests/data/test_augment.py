@@ -298,6 +298,22 @@ def test_all_together():
         assert not torch.equal(first[0], augment(image, target, chance(seed + 1000))[0])
 
 
+def test_only_what_is_asked_for():
+    """Without scale and colour the mirror is all there is; copy-paste adds objects, and none is cut to another size."""
+    alone = make_augment(SCENES, flip=1.0, scale=None, colour=0.0)
+    pasting = make_augment(SCENES, flip=0.0, scale=None, colour=0.0, copy_paste=1.0)
+    added = 0
+    for seed, (image, target) in enumerate(RECORDS):
+        mirrored = alone(image, target, chance(seed))
+        assert torch.equal(mirrored[0], image.flip(2))
+        assert torch.equal(mirrored[1]["masks"], target["masks"].flip(2))
+        pasted, objects = pasting(image, target, chance(seed))
+        untouched = ~(objects["masks"].bool().any(0) | target["masks"].bool().any(0))
+        assert torch.equal(pasted[:, untouched], image[:, untouched])
+        added += len(objects["labels"]) - len(target["labels"])
+    assert added > 0
+
+
 def test_picture_without_objects():
     image, target = RECORDS[0]
     empty = select(target, torch.zeros(len(target["labels"]), dtype=torch.bool))

@@ -7,8 +7,9 @@ import torch
 import twins
 
 import mrcnn
-from mrcnn.data import Playground
+from mrcnn.data import Playground, collate
 from mrcnn.images import ImageSettings
+from mrcnn.roi_heads import RoIHeads
 
 EVERYTHING = 10**6  # more samples than there are anchors: both samplers then take all, in whatever order they draw
 PROPOSALS = 20  # per picture: enough for every head, and a backward pass of seconds
@@ -196,6 +197,38 @@ def test_evaluation_sees_every_training_step(optimiser, options, mode):
         after = backbone.eval()(picture)[0]
         torch.testing.assert_close(after, fresh.eval()(picture)[0])
     assert (after - before).abs().max() > 1e-3
+
+
+def test_the_mask_head_learns_from_at_most_so_many_regions(monkeypatch):
+    """With few regions its own loss is another; the other heads' losses are the same."""
+    images, targets = collate([Playground(2, seed=5)[index] for index in range(2)])
+    targets = [target | {"seed": 7} for target in targets]
+    models = [mrcnn.playground_rcnn(mask={"samples": most}) for most in (None, 2)]
+    models[1].load_state_dict(models[0].state_dict())
+    regions, predict = [], RoIHeads.predict_masks
+
+    def spy(self, features, stride, boxes):
+        regions.append([len(each) for each in boxes])
+        return predict(self, features, stride, boxes)
+
+    monkeypatch.setattr(RoIHeads, "predict_masks", spy)
+    every, few = (model(images, targets) for model in models)
+    assert min(regions[0]) > 2
+    assert regions[1] == [2, 2]
+    assert few.pop("loss_mask") != every.pop("loss_mask")
+    torch.testing.assert_close(few, every)
+
+
+def test_the_keypoint_loss_can_weigh_more():
+    torch.manual_seed(0)
+    images, targets = collate([Playground(2, seed=5)[index] for index in range(2)])
+    targets = [target | {"seed": 7} for target in targets]
+    weights = [1.0, 3.0]
+    models = [mrcnn.playground_rcnn(keypoint={"loss_weight": weight}) for weight in weights]
+    models[1].load_state_dict(models[0].state_dict())
+    plain, heavy = (model(images, targets) for model in models)
+    assert plain["loss_keypoint"] > 0
+    torch.testing.assert_close(heavy, plain | {"loss_keypoint": 3 * plain["loss_keypoint"]})
 
 
 def test_a_picture_with_a_seed_is_sampled_alike_in_every_batch():
