@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """Errors whose message is meant for the user. Evaluated only when one has happened."""
-    from mrcnn.engine.checkpoint import CheckpointError
     from mrcnn.engine.train import TrainingError
+    from mrcnn.files import CheckpointError
 
     return (CheckpointError, TrainingError, ValueError, OSError, ImportError)
 

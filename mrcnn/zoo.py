@@ -12,9 +12,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+from mrcnn import model_file
 from mrcnn.anchors import AnchorSettings
 from mrcnn.backbone import freeze_stages
+from mrcnn.files import CheckpointError
 from mrcnn.images import ImageSettings
 from mrcnn.model import BackboneSettings, MaskRCNN, ModelSettings
 from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings
@@ -82,8 +85,6 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: b
                 "pretrained=True gives the playground's own model, of 7 classes and 17 joints, and no other settings; "
                 f"got {', '.join(f'{name}={value}' for name, value in got.items())}"
             )
-        from mrcnn.engine.checkpoint import load_model  # which in turn builds models by their names
-
         return load_model("playground")
     settings = ModelSettings(
         num_classes,
@@ -170,3 +171,26 @@ def builders_name(name: str) -> str:
     if not isinstance(name, str) or name not in BUILDERS:
         raise ValueError(f"there is no model {name!r}; the models are {', '.join(['playground', *BUILDERS])}")
     return name
+
+
+def load_model(path: str | Path) -> MaskRCNN:
+    """The model of a model file or a checkpoint, or "playground", which comes with the package; on the CPU, in
+    evaluation mode. Raises CheckpointError."""
+    contents = model_file.read(path)
+    model = make(*recipe_of(contents, path))
+    model_file.load_weights(model, contents["state_dict"], str(path))
+    try:
+        model.labels = model_file.checked_labels(contents["labels"], model.settings.num_classes)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return model.eval()
+
+
+def recipe_of(contents: dict[str, Any], source: str | Path) -> tuple[str, ModelSettings]:
+    """The builder's name and the settings in the contents of a file. Raises CheckpointError where they are wrong."""
+    try:
+        recipe = contents["recipe"]
+        builder = builders_name(recipe["builder"])
+        return builder, ModelSettings.from_dict(recipe["arguments"]["settings"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its model cannot be built by this version of mrcnn ({error})") from error

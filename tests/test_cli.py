@@ -19,8 +19,8 @@ import mrcnn
 from mrcnn.cli import main
 from mrcnn.data import Playground
 from mrcnn.engine import runs
-from mrcnn.engine.checkpoint import load_model
 from mrcnn.engine.record import read_table
+from mrcnn.zoo import load_model
 
 
 @pytest.fixture(autouse=True, scope="module")

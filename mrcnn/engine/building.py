@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from mrcnn import zoo
-from mrcnn.engine import checkpoint
+from mrcnn import model_file, zoo
 from mrcnn.engine.labels import published_labels
+from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.weights import load_torchvision, published_weights, read_weights
 
@@ -22,7 +22,7 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     """A model to evaluate or predict with. With ``builder``, ``weights`` is a .pth file of torchvision's model of that
     name, or "COCO_V1"; without, a model file of ours, or "playground" for the one that comes with the package."""
     if builder is None:
-        return checkpoint.load_model(weights)
+        return zoo.load_model(weights)
     state = read_weights(published_weights(zoo.build(builder).builder, weights))
     if CLASSES not in state or state[CLASSES].dim() != 2:
         raise ValueError(f"{weights} has no {CLASSES}: it is no detection model of torchvision")
@@ -59,14 +59,14 @@ def _settings_and_state(weights: str, builder: str | None) -> tuple[str, ModelSe
     if builder is not None and (weights == "COCO_V1" or not _is_ours(weights)):
         model = trained_model(weights, builder)
         return model.builder, model.settings, model.state_dict()
-    contents = checkpoint.read(weights)
-    return *checkpoint.recipe_of(contents, weights), contents["state_dict"]
+    contents = model_file.read(weights)
+    return *zoo.recipe_of(contents, weights), contents["state_dict"]
 
 
 def _is_ours(weights: str) -> bool:
     try:
-        checkpoint.read(weights)
-    except checkpoint.CheckpointError:
+        model_file.read(weights)
+    except CheckpointError:
         if not Path(weights).is_file():
             raise
         return False
@@ -88,6 +88,6 @@ def transfer(model: MaskRCNN, state: dict[str, torch.Tensor], source: str) -> li
     own = model.state_dict()
     fits = {name for name in own if name in state and state[name].shape == own[name].shape}
     if not any(name.startswith("backbone.") for name in fits):
-        raise checkpoint.CheckpointError(f"{source}: nothing of these weights fits {model.builder}")
+        raise CheckpointError(f"{source}: nothing of these weights fits {model.builder}")
     model.load_state_dict({name: state[name] if name in fits else own[name] for name in own})
     return sorted(own.keys() - fits)

@@ -13,11 +13,12 @@ from mrcnn.boxes import iou
 from mrcnn.data import InMemory, Playground
 from mrcnn.engine import checkpoint
 from mrcnn.engine.evaluate import evaluate
-from mrcnn.engine.predict import detect, write_json
+from mrcnn.engine.predict import detect
 from mrcnn.engine.record import read_table
 from mrcnn.engine.run_folder import hold
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
+from mrcnn.files import write_json
 from mrcnn.lab import drawings
 from mrcnn.processor import multiplies_bfloat16
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrcnn.checks import describe
 from mrcnn.data.coco_names import COCO_CATEGORIES
 from mrcnn.data.people import KEYPOINT_NAMES, SKELETON
 
@@ -46,22 +45,3 @@ def shared_labels(labels: dict[str, list] | None, dataset: Any) -> dict[str, lis
         known, there = ", ".join(labels["categories"][1:6]), ", ".join(list(ids)[:5])
         raise ValueError(f"the model knows {known}, …; the data set has {there}, …: they have no category in common")
     return labels | {"category_ids": shared}
-
-
-def checked_labels(labels: Any, num_classes: int) -> dict[str, list] | None:
-    """The labels of a model, which may have none; a ValueError where they are of another kind, or for fewer classes."""
-    if labels is None:
-        return None
-    kinds = {"categories": str, "category_ids": int, "keypoint_names": str, "skeleton": list, "keypoint_labels": int}
-    if not isinstance(labels, dict) or not kinds.keys() <= labels.keys():
-        raise ValueError(f"labels must be None or a dict of {', '.join(kinds)}; got {describe(labels)}")
-    for name, kind in kinds.items():
-        if not isinstance(labels[name], list) or not all(isinstance(each, kind) for each in labels[name]):
-            raise ValueError(f'labels["{name}"] must be a list of {kind.__name__}, got {describe(labels[name])}')
-    for name in ("categories", "category_ids"):
-        if len(labels[name]) < num_classes:
-            raise ValueError(f'labels["{name}"] must be of {num_classes} classes, got {len(labels[name])}')
-    joints = len(labels["keypoint_names"])
-    if not all(len(bone) == 2 and all(j in range(joints) for j in bone) for bone in labels["skeleton"]):
-        raise ValueError(f'labels["skeleton"] must be pairs of joints below {joints}, got {labels["skeleton"]!r:.80}')
-    return labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mrcnn.data import PictureError, read_picture
-from mrcnn.engine.checkpoint import write_whole
 from mrcnn.engine.evaluate import to_coco
+from mrcnn.files import write_json
 from mrcnn.weights import checked_state
 
 
@@ -80,9 +79,3 @@ def numbered_labels(found: dict[str, Tensor]) -> dict[str, Any]:
     """For a model that does not say what its labels mean: the numbers themselves, and joints for all."""
     numbers = list(range(int(found["labels"].max()) + 1)) if len(found["labels"]) else [0]
     return {"category_ids": numbers, "keypoint_labels": numbers}
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
-    text = json.dumps(value, indent=None if isinstance(value, list) else 2) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from mrcnn.engine import distributed
-from mrcnn.engine.checkpoint import CheckpointError
+from mrcnn.files import CheckpointError, clear_parts
 
 
 @contextlib.contextmanager
@@ -54,10 +53,3 @@ def _lock(path: Path) -> Iterator[bool]:
             yield True
         finally:
             path.unlink(missing_ok=True)  # while it is still held
-
-
-def clear_parts(folder: Path) -> None:
-    """Removes the temporary files of `write_whole` that were never renamed: their writer was killed."""
-    for path in folder.glob(".*.part"):
-        if re.fullmatch(r"\..+\.\d+\.part", path.name):
-            path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from mrcnn import model_file
 from mrcnn.backbone import freeze_stages
 from mrcnn.engine import checkpoint, distributed
 from mrcnn.engine.labels import labels_of
@@ -30,6 +31,7 @@ from mrcnn.engine.run_folder import hold
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.stopping import Stopped, StopRequests
+from mrcnn.files import CheckpointError
 from mrcnn.processor import multiplies_bfloat16
 
 __all__ = ["TrainSettings", "TrainingError", "TrainingReport", "train"]
@@ -220,13 +222,13 @@ class Run:
             self.model.load_state_dict(self.average.module.state_dict())
         self.model.eval()
         if self.out is not None and distributed.is_main():
-            checkpoint.save_model(self.model, self.out / "model.pt")
+            model_file.save_model(self.model, self.out / "model.pt")
 
     # ---- stopped and resumed
 
     def refuse_old_checkpoints(self) -> None:
         if self.out is not None and checkpoint.checkpoints(self.out):
-            raise checkpoint.CheckpointError(
+            raise CheckpointError(
                 f"{self.out} holds the checkpoints of an earlier run: resume it (--resume), or choose another folder"
             )
 
@@ -239,7 +241,7 @@ class Run:
             if self.buffers is not None:
                 for buffer, before in zip(self.model.buffers(), self.buffers, strict=True):
                     buffer.copy_(before)
-                with suppress(checkpoint.CheckpointError):  # the disk may be what failed
+                with suppress(CheckpointError):  # the disk may be what failed
                     self.save_checkpoint()
             if self.out is not None and self.saved:
                 path = checkpoint.checkpoint_path(self.out, self.saved)
@@ -276,12 +278,12 @@ class Run:
         if contents["recipe"] != self.model.recipe:
             differences.insert(0, f"the model (stored {contents['recipe']}, now {self.model.recipe})")
         if differences:
-            raise checkpoint.CheckpointError(f"{source}: the run to resume differs in {', '.join(differences)}")
+            raise CheckpointError(f"{source}: the run to resume differs in {', '.join(differences)}")
         if self.average is None:
-            checkpoint.load_weights(self.model, contents["state_dict"], source)
+            model_file.load_weights(self.model, contents["state_dict"], source)
         else:
-            checkpoint.load_weights(self.model, training["weights"], source)
-            checkpoint.load_weights(self.average.module, contents["state_dict"], source)
+            model_file.load_weights(self.model, training["weights"], source)
+            model_file.load_weights(self.average.module, contents["state_dict"], source)
             self.average.n_averaged.fill_(training["averaged"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.step = self.saved = training["step"]

@@ -221,7 +221,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Writes the figure whole or not at all."""
-    from mrcnn.engine.checkpoint import write_whole
+    from mrcnn.files import write_whole
 
     kind = Path(path).suffix.lstrip(".").lower() or "png"
     write: Callable[[IO[bytes]], None] = lambda file: figure.savefig(file, format=kind)  # noqa: E731

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from mrcnn.data import Playground
 from mrcnn.engine import demo
-from mrcnn.engine.checkpoint import SHIPPED, load_model
 from mrcnn.engine.evaluate import evaluate
-from mrcnn.engine.predict import write_json
 from mrcnn.engine.record import read_table
+from mrcnn.files import write_json
+from mrcnn.model_file import SHIPPED
+from mrcnn.zoo import load_model
 
 HERE = Path(__file__).parent
 TOGETHER = 100  # steps in a row of the log

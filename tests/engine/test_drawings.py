@@ -6,8 +6,8 @@ import torch
 from fakes import HandMade, truth_as_results
 from PIL import Image
 
-from mrcnn.engine.checkpoint import CheckpointError
 from mrcnn.engine.labels import labels_of
+from mrcnn.files import CheckpointError
 from mrcnn.lab import drawings
 
 DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0)], []])

@@ -7,11 +7,12 @@ from PIL import Image
 
 import mrcnn
 from mrcnn.engine.building import fitted, model_to_train, trained_model
-from mrcnn.engine.checkpoint import CheckpointError, save_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
 from mrcnn.engine.labels import labels_of
 from mrcnn.engine.predict import drawing_names, numbered_labels, one_list, predict
+from mrcnn.files import CheckpointError
+from mrcnn.model_file import save_model
 
 DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0), (1, [0, 0, 20, 20], 0)]])
 

@@ -13,10 +13,10 @@ from fakes import Noise, TinyModel
 from run_tiny import shaky_metrics, tiny_model, tiny_settings
 
 from mrcnn.engine import checkpoint
-from mrcnn.engine.checkpoint import CheckpointError
 from mrcnn.engine.demo import demo
 from mrcnn.engine.record import read_table
 from mrcnn.engine.train import train
+from mrcnn.files import CheckpointError
 
 HERE = Path(__file__).parent
 

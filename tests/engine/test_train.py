@@ -13,13 +13,14 @@ from fakes import HandMade, Noise, TinyModel
 from run_tiny import tiny_model, tiny_settings
 
 import mrcnn
+from mrcnn import model_file
 from mrcnn.data import PictureError
 from mrcnn.engine import checkpoint
-from mrcnn.engine.checkpoint import CheckpointError
 from mrcnn.engine.loading import Order
 from mrcnn.engine.record import read_table
 from mrcnn.engine.stopping import Stopped
 from mrcnn.engine.train import Run, TrainingError, TrainSettings, train
+from mrcnn.files import CheckpointError
 
 
 def same(first: dict, second: dict) -> bool:
@@ -227,7 +228,7 @@ def test_a_damaged_checkpoint_is_the_one_to_go(tmp_path):
         train(tiny_model(), Noise(), tiny_settings(steps=10, checkpoint_every=4), out=out)
         checkpoint.checkpoint_path(out, 10).write_bytes(b"PK")
         train(TinyModel(), Noise(), tiny_settings(steps=end), out=out, resume=True)
-        steps = [checkpoint.read(path)["training"]["step"] for path in checkpoint.checkpoints(out)]
+        steps = [model_file.read(path)["training"]["step"] for path in checkpoint.checkpoints(out)]
         assert steps == [8, end]
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from mrcnn.cli import main
-from mrcnn.engine.checkpoint import SHIPPED
+from mrcnn.model_file import SHIPPED
 
 matplotlib.use("Agg")
 TRAIN = ["--model", "playground", "--steps", 1, "--batch-size", 2]

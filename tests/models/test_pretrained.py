@@ -7,11 +7,12 @@ import torch
 
 import mrcnn
 from mrcnn.data import Playground
-from mrcnn.engine import checkpoint, demo
+from mrcnn.engine import demo
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.predict import detect
+from mrcnn.model_file import SHIPPED
 
-FILE = checkpoint.SHIPPED["playground"]
+FILE = SHIPPED["playground"]
 SCENES = 60
 
 
