@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from mrcnn.roi_heads import KeypointSettings, MaskSettings
-
+from mrcnn.settings import Settings
 
 LARGEST_MEAN = 3.0  # of a picture: in [0, 1] or not far from it, but not in [0, 255]
 
@@ -57,10 +54,11 @@ def check_targets(
     targets: list[dict[str, Tensor]] | None,
     images: list[Tensor],
     num_classes: int,
-    mask: MaskSettings | None,
-    keypoint: KeypointSettings | None,
+    mask: Settings | None,
+    keypoint: Settings | None,
 ) -> None:
-    """Raises unless there is one target per picture, with the tensors that the model's heads learn from."""
+    """Raises unless there is one target per picture, with the tensors that the model's heads learn from. `mask` and
+    `keypoint` are these heads' settings; None: no such head."""
     if targets is None:
         raise ValueError("targets must be given in training: a list of one dict per picture, got None")
     if not isinstance(targets, list | tuple) or len(targets) != len(images):
