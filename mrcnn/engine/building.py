@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from mrcnn import model_file, zoo
-from mrcnn.engine.labels import published_labels
+from mrcnn.data.coco_names import COCO_CATEGORIES
+from mrcnn.data.people import KEYPOINT_NAMES, SKELETON
 from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.weights import load_torchvision, published_weights, read_weights
@@ -31,6 +32,19 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     load_torchvision(model, state)
     model.labels = published_labels(len(state[CLASSES]))
     return model.eval()
+
+
+def published_labels(num_classes: int) -> dict[str, list] | None:
+    """The labels of torchvision's published weights: COCO's 91 categories, or background and person."""
+    if num_classes not in (2, len(COCO_CATEGORIES)):
+        return None
+    return {
+        "categories": list(COCO_CATEGORIES[:num_classes]),
+        "category_ids": list(range(num_classes)),  # they count as COCO does, gaps and all
+        "keypoint_names": list(KEYPOINT_NAMES),
+        "skeleton": [list(bone) for bone in SKELETON],
+        "keypoint_labels": [1],
+    }
 
 
 def model_to_train(

@@ -84,8 +84,7 @@ def data_report(data: str, annotations: str, keypoints: str | None, drawing: Pat
     """Says what is in a data set and what is wrong with it, draws a page of it; returns how many problems there are."""
     from tqdm import tqdm
 
-    from mrcnn.data.findings import report
-    from mrcnn.engine.labels import labels_of
+    from mrcnn.data import labels_of, report
     from mrcnn.lab import drawings
 
     with tqdm(desc="reading pictures", unit="", disable=None, leave=False) as bar:

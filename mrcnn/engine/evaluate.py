@@ -20,9 +20,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mrcnn.data import collate
+from mrcnn.data import collate, labels_of
 from mrcnn.engine import distributed
-from mrcnn.engine.labels import shared_labels
 from mrcnn.engine.loading import start_worker
 
 KINDS = ("bbox", "segm", "keypoints")
@@ -78,6 +77,21 @@ def gather_detections(
     gathered = distributed.gather(found)
     kinds = {kind for part in gathered for kind in part}
     return {kind: [entry for part in gathered for entry in part.get(kind, [])] for kind in sorted(kinds)}
+
+
+def shared_labels(labels: dict[str, list] | None, dataset: Any) -> dict[str, list]:
+    """A model's labels with the category ids of a data set, matched by name; None for what the data set does not have.
+
+    Raises ValueError when they have no category in common.
+    """
+    if labels is None:
+        return labels_of(dataset)
+    ids = dict(zip(dataset.categories[1:], dataset.category_ids[1:], strict=True))
+    shared = [None, *(ids.get(name) for name in labels["categories"][1:])]
+    if ids and not any(number is not None for number in shared):
+        known, there = ", ".join(labels["categories"][1:6]), ", ".join(list(ids)[:5])
+        raise ValueError(f"the model knows {known}, …; the data set has {there}, …: they have no category in common")
+    return labels | {"category_ids": shared}
 
 
 def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, Any]) -> dict[str, list[dict]]:

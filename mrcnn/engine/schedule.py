@@ -7,15 +7,12 @@ a number of steps and a run of a number of seconds.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from mrcnn.engine.muon import Muon, hidden_kernels
-
-if TYPE_CHECKING:
-    from mrcnn.engine.train import TrainSettings
+from mrcnn.engine.settings import TrainSettings
 
 
 def learning_rate(progress: float, settings: TrainSettings) -> float:

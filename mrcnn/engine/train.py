@@ -23,8 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrcnn import model_file
 from mrcnn.backbone import freeze_stages
+from mrcnn.data import labels_of
 from mrcnn.engine import checkpoint, distributed
-from mrcnn.engine.labels import labels_of
 from mrcnn.engine.loading import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.record import Progress, Record
 from mrcnn.engine.run_folder import hold
@@ -33,8 +33,6 @@ from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.stopping import Stopped, StopRequests
 from mrcnn.files import CheckpointError
 from mrcnn.processor import multiplies_bfloat16
-
-__all__ = ["TrainSettings", "TrainingError", "TrainingReport", "train"]
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 

@@ -13,7 +13,8 @@ from fakes import HandMade, Noise, Oracle, TinyModel, truth_as_results
 
 from mrcnn.engine import distributed
 from mrcnn.engine.evaluate import evaluate
-from mrcnn.engine.train import TrainSettings, train
+from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.train import train
 
 
 def tiny_settings(**options) -> TrainSettings:

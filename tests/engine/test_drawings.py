@@ -6,7 +6,7 @@ import torch
 from fakes import HandMade, truth_as_results
 from PIL import Image
 
-from mrcnn.engine.labels import labels_of
+from mrcnn.data import labels_of
 from mrcnn.files import CheckpointError
 from mrcnn.lab import drawings
 

@@ -11,8 +11,8 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mrcnn.data import labels_of
 from mrcnn.engine.evaluate import encode_masks, evaluate, gather_detections, score, to_coco
-from mrcnn.engine.labels import labels_of
 
 PERSON, BALL = 1, 2
 SCENES = [

@@ -6,10 +6,10 @@ from fakes import HandMade, truth_as_results
 from PIL import Image
 
 import mrcnn
+from mrcnn.data import labels_of
 from mrcnn.engine.building import fitted, model_to_train, trained_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
-from mrcnn.engine.labels import labels_of
 from mrcnn.engine.predict import drawing_names, numbered_labels, one_list, predict
 from mrcnn.files import CheckpointError
 from mrcnn.model_file import save_model

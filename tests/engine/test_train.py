@@ -18,8 +18,9 @@ from mrcnn.data import PictureError
 from mrcnn.engine import checkpoint
 from mrcnn.engine.loading import Order
 from mrcnn.engine.record import read_table
+from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.stopping import Stopped
-from mrcnn.engine.train import Run, TrainingError, TrainSettings, train
+from mrcnn.engine.train import Run, TrainingError, train
 from mrcnn.files import CheckpointError
 
 
