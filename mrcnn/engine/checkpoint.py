@@ -1,4 +1,4 @@
-"""The checkpoints of a run, in its folder.
+"""The folder of a run: held by one process at a time, with the checkpoints from which the run can go on.
 
 A checkpoint is a model file (its weights are the averaged ones, if the run averages), with what the run needs to go on
 under one more key, ``"training"``. So a run that was stopped leaves something to predict with.
@@ -6,8 +6,11 @@ under one more key, ``"training"``. So a run that was stopped leaves something t
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,51 @@ import torch
 from torch import nn
 
 from mrcnn import model_file
-from mrcnn.files import CheckpointError, write_whole
+from mrcnn.engine import distributed
+from mrcnn.files import CheckpointError, clear_parts, write_whole
+
+
+@contextlib.contextmanager
+def hold(folder: Path | None) -> Iterator[None]:
+    """Holds a run's folder for this process (with torchrun: for the main one); None is no folder.
+
+    Raises CheckpointError, in all processes, when another run has it. The operating system frees the lock when its
+    process ends, however that comes about.
+    """
+    with contextlib.ExitStack() as stack:
+        free = True
+        if folder is not None and distributed.is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+            free = stack.enter_context(_lock(folder / ".lock"))
+        if not distributed.from_main(free):
+            raise CheckpointError(f"another run is at work in {folder}: wait for its end, or choose another folder")
+        if folder is not None and distributed.is_main():
+            clear_parts(folder)
+        yield
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Whether the lock could be had; its file is removed at the end.
+
+    lockf, not flock: the workers that fetch pictures inherit a lock of flock, and outlive a killed run by some seconds.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        # Another run may have ended, and removed this file, between its opening and its locking.
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)  # while it is still held
 
 
 def checkpoint_path(folder: str | Path, step: int) -> Path:

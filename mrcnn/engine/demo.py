@@ -15,7 +15,6 @@ from mrcnn.engine import checkpoint
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.predict import detect
 from mrcnn.engine.record import read_table
-from mrcnn.engine.run_folder import hold
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
 from mrcnn.files import write_json
@@ -56,7 +55,7 @@ def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) 
 
     Returns the metrics.
     """
-    with hold(out):  # unless another demo is at work there
+    with checkpoint.hold(out):  # unless another demo is at work there
         forget_checkpoints(out)  # each one starts anew
     torch.manual_seed(settings.seed)
     model = zoo.build("playground", **HEADS)

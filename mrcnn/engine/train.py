@@ -27,7 +27,6 @@ from mrcnn.data import labels_of
 from mrcnn.engine import checkpoint, distributed
 from mrcnn.engine.loading import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.record import Progress, Record
-from mrcnn.engine.run_folder import hold
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.stopping import Stopped, StopRequests
@@ -71,7 +70,7 @@ def train(
     ends, its last good step is kept as a checkpoint.
     """
     folder = None if out is None else Path(out)
-    with hold(folder):
+    with checkpoint.hold(folder):
         run = Run(model, dataset, settings, folder)
         if resume:
             run.resume()
