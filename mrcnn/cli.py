@@ -243,7 +243,7 @@ def predict(
 ) -> None:
     """Find objects in photographs: drawings, and results in COCO's format."""
     from mrcnn.engine import distributed
-    from mrcnn.engine.building import trained_model
+    from mrcnn.engine.build_model import trained_model
     from mrcnn.engine.predict import predict as predict_photos
 
     with distributed.processes(device) as where:

@@ -19,7 +19,7 @@ import mrcnn
 from mrcnn.cli import main
 from mrcnn.data import Playground
 from mrcnn.engine import runs
-from mrcnn.engine.record import read_table
+from mrcnn.engine.csv_log import read_table
 from mrcnn.zoo import load_model
 
 
@@ -176,7 +176,7 @@ def test_weights_of_torchvisions_form_need_only_the_models_name(scenes, tmp_path
     weights = tmp_path / "published.pth"
     torch.save(mrcnn.playground_rcnn(num_classes=91).state_dict(), weights)
     photo = sorted((scenes / "images").glob("*.png"))[0]
-    from mrcnn.engine.building import trained_model
+    from mrcnn.engine.build_model import trained_model
 
     model = trained_model(str(weights), "playground")
     assert model.labels["categories"][18] == "dog"

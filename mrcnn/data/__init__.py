@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from .coco import CocoDataset
-from .findings import Report, report
+from .dataset_report import Report, report
 from .memory import InMemory
 from .pictures import PictureError, read_picture
 from .playground import Playground

@@ -12,9 +12,9 @@ from mrcnn import zoo
 from mrcnn.boxes import iou
 from mrcnn.data import InMemory, Playground
 from mrcnn.engine import checkpoint
+from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.predict import detect
-from mrcnn.engine.record import read_table
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
 from mrcnn.files import write_json

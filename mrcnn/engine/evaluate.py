@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mrcnn.data import collate, labels_of
 from mrcnn.engine import distributed
-from mrcnn.engine.loading import start_worker
+from mrcnn.engine.dataloader import start_worker
 
 KINDS = ("bbox", "segm", "keypoints")
 

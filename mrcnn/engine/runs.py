@@ -14,12 +14,12 @@ import torch
 
 from mrcnn.data import CocoDataset, Playground
 from mrcnn.engine import demo, distributed
-from mrcnn.engine.building import model_to_train, trained_model
+from mrcnn.engine.build_model import model_to_train, trained_model
+from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.evaluate import KINDS, evaluate
 from mrcnn.engine.predict import detect
-from mrcnn.engine.record import read_table
 from mrcnn.engine.settings import TrainSettings
-from mrcnn.engine.stopping import Stopped, StopRequests
+from mrcnn.engine.signals import Stopped, StopRequests
 from mrcnn.engine.train import train
 from mrcnn.files import write_json
 from mrcnn.processor import multiplies_bfloat16

@@ -25,11 +25,11 @@ from mrcnn import model_file
 from mrcnn.backbone import freeze_stages
 from mrcnn.data import labels_of
 from mrcnn.engine import checkpoint, distributed
-from mrcnn.engine.loading import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
-from mrcnn.engine.record import Progress, Record
+from mrcnn.engine.csv_log import CsvLog, Progress
+from mrcnn.engine.dataloader import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
-from mrcnn.engine.stopping import Stopped, StopRequests
+from mrcnn.engine.signals import Stopped, StopRequests
 from mrcnn.files import CheckpointError
 from mrcnn.processor import multiplies_bfloat16
 
@@ -116,31 +116,31 @@ class Run:
         parallel = self._parallel()
         self._to_training()
         self.buffers = self._buffers()
-        record = Record(self.out if main else None, self.step, settings.tensorboard)
+        log = CsvLog(self.out if main else None, self.step, settings.tensorboard)
         progress = Progress(shown=main)
         try:
             with StopRequests() as requests, self._rescue():
                 stop = False
                 while self.progress() < 1 and not stop:
                     row, stop = self.take_step(parallel, batches, requests)
-                    record.add_losses(row)
+                    log.add_losses(row)
                     progress.update(self.progress(), row)
                     if self._due(settings.checkpoint_every):
-                        record.flush()
+                        log.flush()
                         self.save_checkpoint()
                     if evaluate is not None and self._due(settings.evaluate_every) and not stop:
                         measured = self.measure(evaluate, requests)
                         if measured is None:
                             stop = True
                         else:
-                            record.add_metrics(measured)
-                record.flush()
+                            log.add_metrics(measured)
+                log.flush()
                 self.save_checkpoint()
             if stop or requests.requested:
                 raise Stopped(self._farewell(), requests.requested or signal.SIGTERM)
         finally:
             progress.close()
-            record.close()
+            log.close()
         self.finish()
 
     def take_step(self, parallel: nn.Module, batches: Any, requests: StopRequests) -> tuple[dict[str, float], bool]:

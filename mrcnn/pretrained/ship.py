@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mrcnn.data import Playground
 from mrcnn.engine import demo
+from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.evaluate import evaluate
-from mrcnn.engine.record import read_table
 from mrcnn.files import write_json
 from mrcnn.model_file import SHIPPED
 from mrcnn.zoo import load_model

@@ -7,7 +7,7 @@ from PIL import Image
 
 import mrcnn
 from mrcnn.data import labels_of
-from mrcnn.engine.building import fitted, model_to_train, trained_model
+from mrcnn.engine.build_model import fitted, model_to_train, trained_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
 from mrcnn.engine.predict import drawing_names, numbered_labels, one_list, predict

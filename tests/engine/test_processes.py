@@ -13,8 +13,8 @@ from fakes import Noise, TinyModel
 from run_tiny import shaky_metrics, tiny_model, tiny_settings
 
 from mrcnn.engine import checkpoint
+from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.demo import demo
-from mrcnn.engine.record import read_table
 from mrcnn.engine.train import train
 from mrcnn.files import CheckpointError
 

@@ -16,10 +16,10 @@ import mrcnn
 from mrcnn import model_file
 from mrcnn.data import PictureError
 from mrcnn.engine import checkpoint
-from mrcnn.engine.loading import Order
-from mrcnn.engine.record import read_table
+from mrcnn.engine.csv_log import read_table
+from mrcnn.engine.dataloader import Order
 from mrcnn.engine.settings import TrainSettings
-from mrcnn.engine.stopping import Stopped
+from mrcnn.engine.signals import Stopped
 from mrcnn.engine.train import Run, TrainingError, train
 from mrcnn.files import CheckpointError
 

@@ -53,8 +53,8 @@ def read_table(path: str | Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in zip(header, row, strict=True) if value} for row in whole]
 
 
-class Record:
-    """Writes the losses and metrics of a run into a folder; does nothing without one."""
+class CsvLog:
+    """Writes the losses and metrics of a run into a folder, for TensorBoard too; does nothing without one."""
 
     def __init__(self, folder: Path | None, last_step: int, tensorboard: bool):
         self.losses = self.metrics = self.board = None

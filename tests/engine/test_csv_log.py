@@ -1,6 +1,6 @@
 """The tables of a run, also one that was killed while it wrote."""
 
-from mrcnn.engine.record import Table, read_table
+from mrcnn.engine.csv_log import Table, read_table
 
 
 def test_rows_of_steps_that_will_come_again_are_taken_out(tmp_path):

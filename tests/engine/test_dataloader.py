@@ -3,8 +3,8 @@
 import torch
 from fakes import HandMade, Noise
 
-from mrcnn.engine import loading
-from mrcnn.engine.loading import Order, SeededPictures, Steps, make_loader, mixed_seed, shape_groups
+from mrcnn.engine import dataloader
+from mrcnn.engine.dataloader import Order, SeededPictures, Steps, make_loader, mixed_seed, shape_groups
 
 
 def test_every_epoch_is_a_new_permutation():
@@ -70,10 +70,10 @@ def test_pictures_do_not_depend_on_workers_or_on_where_the_run_starts():
 
 def test_shares_of_two_processes_make_the_batch(monkeypatch):
     expected = fetch(Noise(), workers=0)
-    monkeypatch.setattr(loading.distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(dataloader.distributed, "world_size", lambda: 2)
     shares = []
     for rank in (0, 1):
-        monkeypatch.setattr(loading.distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(dataloader.distributed, "rank", lambda rank=rank: rank)
         shares.append(fetch(Noise(), workers=0))
     for (image, names), first, second in zip(expected, *shares, strict=True):
         assert first[1] + second[1] == names
