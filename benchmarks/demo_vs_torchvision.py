@@ -54,11 +54,11 @@ class Levels(nn.Module):
 
 
 class Rival(nn.Module):
-    """torchvision's model behind the interface of ours: pictures may be uint8, and labels and a recipe can be kept."""
+    """torchvision's model behind the interface of ours: pictures may be uint8, and labels and a config can be kept."""
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
-        self.labels, self.recipe = None, None
+        self.labels, self.config = None, None
         backbone = Levels(settings)
         transform = GeneralizedRCNNTransform(
             settings.images.min_size, settings.images.max_size, settings.images.mean, settings.images.std

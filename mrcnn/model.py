@@ -84,8 +84,8 @@ class MaskRCNN(nn.Module):
         )
 
     @property
-    def recipe(self) -> dict:
-        """How `mrcnn.zoo.build` makes this model again: build(recipe["builder"], **recipe["arguments"])."""
+    def config(self) -> dict:
+        """How `mrcnn.zoo.build` makes this model again: build(config["builder"], **config["arguments"])."""
         return {"builder": self.builder, "arguments": {"settings": self.settings.to_dict()}}
 
     @without_slow_autocast

@@ -2,7 +2,7 @@
 
 A model file says how to build its model again and what its labels mean::
 
-    {"format": "mrcnn 1", "recipe": {"builder", "arguments"}, "labels": {"categories", …}, "state_dict": {…}}
+    {"format": "mrcnn 1", "config": {"builder", "arguments"}, "labels": {"categories", …}, "state_dict": {…}}
 
 `mrcnn.zoo.load_model` makes the model of it.
 """
@@ -25,14 +25,14 @@ SHIPPED = {"playground": Path(__file__).parent / "pretrained" / "playground_rcnn
 
 
 def save_model(model: nn.Module, path: str | Path) -> None:
-    """Writes a model that describes itself (``model.recipe``, ``model.labels``) to ``path``."""
+    """Writes a model that describes itself (``model.config``, ``model.labels``) to ``path``."""
     contents = contents_of(model)
     write_whole(path, lambda file: torch.save(contents, file))
 
 
 def contents_of(model: nn.Module) -> dict[str, Any]:
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    return {"format": FORMAT, "recipe": model.recipe, "labels": model.labels, "state_dict": state}
+    return {"format": FORMAT, "config": model.config, "labels": model.labels, "state_dict": state}
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{path}: expected a model file written by mrcnn, found {found} of another program "
             "(for weights published by torchvision, also name the model with --model)"
         )
-    missing = {"recipe", "labels", "state_dict"} - contents.keys()
+    missing = {"config", "labels", "state_dict"} - contents.keys()
     if missing:
         raise CheckpointError(f"{path}: a model file of mrcnn without {', '.join(sorted(missing))}")
     try:

@@ -1,4 +1,5 @@
-"""The models by name. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else differs.
+"""The models by name, and from their files. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else
+differs.
 
 weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached) or a path to such a file.
 backbone_weights: None, "IMAGENET1K_V1" or a path: a ResNet classification checkpoint, for the backbone alone.
@@ -153,7 +154,7 @@ def make(
 
 def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
     """The model of a builder's name ("playground" for short), from its arguments or, as in a checkpoint, from the
-    settings of `model.recipe`. Arguments that are None, or that the builder does not take, are left out.
+    settings of `model.config`. Arguments that are None, or that the builder does not take, are left out.
     """
     name = builders_name(name)
     if settings is not None:
@@ -177,7 +178,7 @@ def load_model(path: str | Path) -> MaskRCNN:
     """The model of a model file or a checkpoint, or "playground", which comes with the package; on the CPU, in
     evaluation mode. Raises CheckpointError."""
     contents = model_file.read(path)
-    model = make(*recipe_of(contents, path))
+    model = make(*config_of(contents, path))
     model_file.load_weights(model, contents["state_dict"], str(path))
     try:
         model.labels = model_file.checked_labels(contents["labels"], model.settings.num_classes)
@@ -186,11 +187,11 @@ def load_model(path: str | Path) -> MaskRCNN:
     return model.eval()
 
 
-def recipe_of(contents: dict[str, Any], source: str | Path) -> tuple[str, ModelSettings]:
+def config_of(contents: dict[str, Any], source: str | Path) -> tuple[str, ModelSettings]:
     """The builder's name and the settings in the contents of a file. Raises CheckpointError where they are wrong."""
     try:
-        recipe = contents["recipe"]
-        builder = builders_name(recipe["builder"])
-        return builder, ModelSettings.from_dict(recipe["arguments"]["settings"])
+        config = contents["config"]
+        builder = builders_name(config["builder"])
+        return builder, ModelSettings.from_dict(config["arguments"]["settings"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source}: its model cannot be built by this version of mrcnn ({error})") from error

@@ -74,7 +74,7 @@ def _settings_and_state(weights: str, builder: str | None) -> tuple[str, ModelSe
         model = trained_model(weights, builder)
         return model.builder, model.settings, model.state_dict()
     contents = model_file.read(weights)
-    return *zoo.recipe_of(contents, weights), contents["state_dict"]
+    return *zoo.config_of(contents, weights), contents["state_dict"]
 
 
 def _is_ours(weights: str) -> bool:

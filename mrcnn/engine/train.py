@@ -272,8 +272,8 @@ class Run:
             return
         training, source = contents["training"], str(self.out)
         differences = self.settings.differences(training["settings"])
-        if contents["recipe"] != self.model.recipe:
-            differences.insert(0, f"the model (stored {contents['recipe']}, now {self.model.recipe})")
+        if contents["config"] != self.model.config:
+            differences.insert(0, f"the model (stored {contents['config']}, now {self.model.config})")
         if differences:
             raise CheckpointError(f"{source}: the run to resume differs in {', '.join(differences)}")
         if self.average is None:

@@ -145,7 +145,7 @@ def test_weights_that_fit_nowhere_are_refused(tmp_path):
     source = mrcnn.playground_rcnn()
     state = {name.replace("backbone.", "spine."): value for name, value in source.state_dict().items()}
     torch.save(
-        {"format": "mrcnn 1", "recipe": source.recipe, "labels": None, "state_dict": state}, tmp_path / "model.pt"
+        {"format": "mrcnn 1", "config": source.config, "labels": None, "state_dict": state}, tmp_path / "model.pt"
     )
     with pytest.raises(CheckpointError, match="nothing of these weights fits playground_rcnn"):
         model_to_train(DATASET, None, str(tmp_path / "model.pt"))

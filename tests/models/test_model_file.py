@@ -34,7 +34,7 @@ def saved(tmp_path_factory):
 def test_a_model_file_describes_itself(saved):
     model, path = saved
     loaded = load_model(path)
-    assert loaded.recipe == model.recipe
+    assert loaded.config == model.config
     assert loaded.labels == model.labels
     assert not loaded.training
     state = model.state_dict()
@@ -69,7 +69,7 @@ def test_files_of_other_programs_are_told(saved, tmp_path):
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match="a list of another program"):
         load_model(path)
-    torch.save({"format": "mrcnn 1", "recipe": {}}, path)
+    torch.save({"format": "mrcnn 1", "config": {}}, path)
     with pytest.raises(CheckpointError, match="without labels, state_dict"):
         load_model(path)
     with pytest.raises(CheckpointError, match="there is no such file"):
@@ -88,7 +88,7 @@ class Payload:
 
 def test_a_file_cannot_run_code(tmp_path):
     path = tmp_path / "evil.pt"
-    torch.save({"format": "mrcnn 1", "recipe": Payload(tmp_path / "evil"), "labels": None, "state_dict": {}}, path)
+    torch.save({"format": "mrcnn 1", "config": Payload(tmp_path / "evil"), "labels": None, "state_dict": {}}, path)
     with pytest.raises(CheckpointError):
         load_model(path)
     assert not (tmp_path / "evil").exists()
@@ -119,7 +119,7 @@ def spoiled(saved, tmp_path, *keys, value):
     return tmp_path / "spoiled.pt"
 
 
-SETTINGS = ("recipe", "arguments", "settings")
+SETTINGS = ("config", "arguments", "settings")
 LABELS = {
     "categories": ["background"],
     "category_ids": [0],
@@ -138,9 +138,9 @@ LABELS = {
         (["state_dict", "rpn.head.bbox_pred.bias"], torch.ones(12).to_sparse(), "must be a dense tensor"),
         (["state_dict", "rpn.head.bbox_pred.bias"], torch.ones(12, dtype=torch.int64), "must be of a float type"),
         (["state_dict", "rpn.head.bbox_pred.bias"], torch.full((12,), torch.nan), "NaN or infinity"),
-        (["recipe"], 5, "cannot be built"),
-        (["recipe", "builder"], [1], r"there is no model \[1\]"),
-        (["recipe", "arguments"], None, "cannot be built"),
+        (["config"], 5, "cannot be built"),
+        (["config", "builder"], [1], r"there is no model \[1\]"),
+        (["config", "arguments"], None, "cannot be built"),
         (SETTINGS, [1], "cannot be built"),
         ([*SETTINGS, "num_classes"], -1, "num_classes of ModelSettings must be .* got -1"),
         ([*SETTINGS, "num_classes"], "7", "num_classes of ModelSettings must be .* got '7'"),
@@ -167,7 +167,7 @@ def test_what_is_of_a_wrong_kind_inside_is_told(saved, tmp_path, keys, value, me
 
 def test_a_model_unknown_to_this_version_is_told(saved, tmp_path):
     contents = read(saved[1])
-    contents["recipe"] = {"builder": "yolo", "arguments": {}}
+    contents["config"] = {"builder": "yolo", "arguments": {}}
     torch.save(contents, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=r"cannot be built by this version of mrcnn.*'yolo'"):
         load_model(tmp_path / "model.pt")

@@ -99,7 +99,7 @@ def test_a_published_v1_file(builder, tmp_path):
         results.append(found)
     assert all((one - other).abs().max() > 0.05 for one, other in zip(*results, strict=True))  # eps shows
 
-    rebuilt = mrcnn.zoo.build(model.recipe["builder"], **model.recipe["arguments"]).eval()
+    rebuilt = mrcnn.zoo.build(model.config["builder"], **model.config["arguments"]).eval()
     rebuilt.load_state_dict(model.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(rebuilt.backbone(picture), found)
