@@ -32,11 +32,12 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 import mrcnn
+from mrcnn.backbone import make_backbone
 from mrcnn.data import InMemory, Playground
 from mrcnn.engine.demo import DEMO_SCENES, HEADS, SETTINGS, TEST_SEED
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.train import train
-from mrcnn.model import ModelSettings, make_backbone
+from mrcnn.model import ModelSettings
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
@@ -81,8 +82,8 @@ def proposal_network(settings: ModelSettings, backbone: Levels) -> RegionProposa
         rpn.negative_iou,
         rpn.samples,
         rpn.positive_fraction,
-        {"training": rpn.candidates_train, "testing": rpn.candidates_test},
-        {"training": rpn.proposals_train, "testing": rpn.proposals_test},
+        {"training": rpn.pre_nms_top_n_train, "testing": rpn.pre_nms_top_n_test},
+        {"training": rpn.post_nms_top_n_train, "testing": rpn.post_nms_top_n_test},
         rpn.nms_iou,
     )
 

@@ -120,7 +120,9 @@ def playground_step(repeats: int) -> dict:
 def full_size_step(repeats: int) -> dict:
     theirs, ours = mask_rcnn_pair()
     mrcnn.backbone.freeze_stages(ours.backbone.body, 3)
-    mrcnn.backbone.freeze_stages(theirs.backbone.body, 3)
+    trained = {name for name, parameter in ours.named_parameters() if parameter.requires_grad}
+    for name, parameter in theirs.named_parameters():
+        parameter.requires_grad_(name in trained)
     images = [twins.photograph(PHOTO), twins.photograph("rocket")]
     targets = []
     for image in images:

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 import mrcnn
-from mrcnn import boxes, images, lab, roi_heads
+from mrcnn import box_head, boxes, images, keypoint_head, lab, roi_heads
 from mrcnn.anchors import make_anchors
 from mrcnn.data import Playground
 from mrcnn.lab import check, drawings, pictures
@@ -216,8 +216,8 @@ pictures.moves(whole.seen, before, after, [f"objectness {each:.2f}" for each in 
 # %%
 proposals = model.rpn.propose(anchors, logits, deltas, batch.sizes)
 rpn_settings = model.rpn.settings
-print(f"of each level at most {rpn_settings.candidates_test} candidates go in: {len(whole.candidates)} in all")
-print(f"at most {rpn_settings.proposals_test} proposals come out: {len(proposals[0])}")
+print(f"of each level at most {rpn_settings.pre_nms_top_n_test} candidates go in: {len(whole.candidates)} in all")
+print(f"at most {rpn_settings.post_nms_top_n_test} proposals come out: {len(proposals[0])}")
 pictures.box_pages(
     whole.seen, {"all anchors": torch.cat(anchors), "before NMS": whole.candidates, "after NMS": proposals[0]}
 )
@@ -232,7 +232,7 @@ pictures.box_pages(
 # %%
 maps = features[:-1]  # P6 has too few cells to read from
 box_settings = model.roi_heads.box
-pooled = roi_heads.pool(maps, 4, proposals, box_settings.resolution, box_settings.canonical_size)
+pooled = roi_heads.multiscale_roi_align(maps, 4, proposals, box_settings.resolution, box_settings.canonical_size)
 print("pooled:", tuple(pooled.shape))
 pictures.regions(whole.seen, proposals[0][:8], pooled[:8])
 
@@ -319,7 +319,7 @@ figure
 # generous: it is for the user to say how sure is sure enough. Our pictures draw those from 0.5 on.
 
 # %%
-found = roi_heads.choose_detections(scores, class_deltas, proposals[0], batch.sizes[0], box_settings)
+found = box_head.postprocess_detections(scores, class_deltas, proposals[0], batch.sizes[0], box_settings)
 for name, score in zip([names[label] for label in found["labels"][:8]], found["scores"], strict=False):
     print(f"{name:9} {score:.2f}")
 print(
@@ -335,7 +335,7 @@ print(
 # chosen the class, so only that map is used. Here are all maps of the surest detection; the one in use is marked.
 
 # %%
-mask_logits = model.roi_heads.predict_masks(maps, 4, [found["boxes"]])
+mask_logits = model.roi_heads.predict("mask", maps, 4, [found["boxes"]])
 rows = torch.arange(len(mask_logits))
 found["masks"] = mask_logits[rows, found["labels"]].sigmoid()[:, None]
 print("mask logits:", tuple(mask_logits.shape), " chosen:", tuple(found["masks"].shape))
@@ -352,8 +352,8 @@ figure
 # A mask of 28 × 28 must become a mask of the picture's size. The recipe, as the published models have it:
 #
 # 1. Put a rim of one zero on each side of the mask (`F.pad`): 30 × 30. So it can fade out.
-# 2. Let the box grow with it, by the factor 30 / 28 (`images.grow_boxes(boxes, factor)`), and cut its corners to whole
-#    numbers (`.to(torch.int64)`).
+# 2. Let the box grow with it, by the factor 30 / 28 (`mask_head.grow_boxes(boxes, factor)`), and cut its corners to
+#    whole numbers (`.to(torch.int64)`).
 # 3. Enlarge the mask bilinearly to the box's pixels, the first and the last included: x2 - x1 + 1 columns.
 # 4. Lay it into a picture of zeros. What reaches beyond the border is cut off.
 
@@ -370,7 +370,7 @@ def paste_mask(mask, box, size):
 # ```python
 # def paste_mask(mask, box, size):
 #     rimmed = F.pad(mask, (1, 1, 1, 1))
-#     x1, y1, x2, y2 = images.grow_boxes(box[None], len(rimmed) / len(mask))[0].to(torch.int64).tolist()
+#     x1, y1, x2, y2 = mask_head.grow_boxes(box[None], len(rimmed) / len(mask))[0].to(torch.int64).tolist()
 #     shape = (y2 - y1 + 1, x2 - x1 + 1)
 #     large = F.interpolate(rimmed[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
 #     left, right = max(x1, 0), min(x2 + 1, size[1])
@@ -405,8 +405,8 @@ figure
 # The maps are drawn as they come, as logits, before the softmax: the brighter, the likelier.
 
 # %%
-heatmaps = model.roi_heads.predict_keypoints(maps, 4, [found["boxes"]])
-found["keypoints"], found["keypoints_scores"] = images.find_joints(heatmaps, found["boxes"])
+heatmaps = model.roi_heads.predict("keypoint", maps, 4, [found["boxes"]])
+found["keypoints"], found["keypoints_scores"] = keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"])
 print("heatmaps:", tuple(heatmaps.shape), " joints:", tuple(found["keypoints"].shape))
 
 person = found["labels"].tolist().index(names.index("person"))
@@ -456,7 +456,7 @@ print(f"the nose is at x = {x:.1f}, y = {y:.1f}")
 # model itself says? Not nearly: exactly.
 
 # %%
-result = images.restore(found, batch.sizes[0], batch.original_sizes[0])
+result = model.roi_heads.restore(found, batch.sizes[0], batch.original_sizes[0])
 (answer,) = model([image])
 for name in answer:
     print(f"{name:17} {tuple(result[name].shape)!s:20} equal: {torch.equal(result[name], answer[name])}")
@@ -602,11 +602,11 @@ stages = {
     "backbone": lambda: model.backbone(batch.pixels),
     "RPN head": lambda: model.rpn.head(features),
     "proposals, NMS": lambda: model.rpn.propose(anchors, logits, deltas, batch.sizes),
-    "box head": lambda: heads.predict_boxes(maps, 4, proposals),
-    "mask head": lambda: heads.predict_masks(maps, 4, [found["boxes"]]),
-    "keypoint head": lambda: heads.predict_keypoints(maps, 4, [found["boxes"]]),
-    "joints read": lambda: images.find_joints(heatmaps, found["boxes"]),
-    "masks pasted": lambda: images.restore(found, batch.sizes[0], batch.original_sizes[0]),
+    "box head": lambda: heads.predict("box", maps, 4, proposals),
+    "mask head": lambda: heads.predict("mask", maps, 4, [found["boxes"]]),
+    "keypoint head": lambda: heads.predict("keypoint", maps, 4, [found["boxes"]]),
+    "joints read": lambda: keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"]),
+    "masks pasted": lambda: model.roi_heads.restore(found, batch.sizes[0], batch.original_sizes[0]),
 }
 counted = {name: count_multiply_adds(stage) / 1e6 for name, stage in stages.items()}
 milliseconds = lab.timed(stages)

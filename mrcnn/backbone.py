@@ -5,10 +5,14 @@ feature pyramid network (Lin et al., 2017) passes the "what" back down, so that 
 can resolve, are seen with it too.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrcnn.layers import ConvNorm, convolve
+from mrcnn.layers import ConvNorm, FrozenBatchNorm2d, convolve
+from mrcnn.settings import Settings, Share, Width, require
 
 
 class Bottleneck(nn.Module):
@@ -91,6 +95,11 @@ class ResNet(nn.Module):
             maps.append(x)
         return maps
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        """From the picture on; what `freeze_stages` counts."""
+        return [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
+
 
 class FeaturePyramid(nn.Module):
     """Top-down pathway with lateral connections (Feature Pyramid Networks, figure 3).
@@ -120,9 +129,9 @@ class FeaturePyramid(nn.Module):
 
 
 class Backbone(nn.Module):
-    """ResNet and feature pyramid: pictures (N, 3, H, W) -> maps P2 … P6 (N, channels, H / s, W / s), s = 4 … 64."""
+    """A body and its pyramid: pictures (N, 3, H, W) -> maps P2 … P6 (N, channels, H / s, W / s), s = 4 … 64."""
 
-    def __init__(self, body: ResNet, channels: int, norm: type | None = None):
+    def __init__(self, body: nn.Module, channels: int, norm: type | None = None):
         super().__init__()
         self.body = body
         self.fpn = FeaturePyramid(body.channels, channels, norm)
@@ -133,24 +142,72 @@ class Backbone(nn.Module):
 
 
 LEVELS = 5  # of the pyramid, P2 … P6
-RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
-def resnet_fpn(name: str, norm: type, pyramid_norm: type | None = None) -> Backbone:
-    """ResNet-50 or -101 with a pyramid of 256 channels."""
-    body = ResNet(Bottleneck, RESNET_DEPTHS[name], (64, 128, 256, 512), stem=64, norm=norm)
-    return Backbone(body, 256, pyramid_norm)
+def resnet(depths: tuple[int, int, int, int]) -> Callable[[Callable], ResNet]:
+    return lambda norm: ResNet(Bottleneck, depths, (64, 128, 256, 512), stem=64, norm=norm)
 
 
-def freeze_stages(body: ResNet, trainable: int) -> None:
-    """Leaves the last `trainable` of the five stages (stem, layer1 … layer4) to be trained, and freezes the others.
+def playground_body(norm: Callable) -> ResNet:
+    return ResNet(BasicBlock, depths=(1, 1, 1, 1), channels=(32, 64, 128, 128), stem=32, norm=norm)
+
+
+# Bodies by name, each made from its norm layer (channels -> module), which it need not use. One of your own is put in
+# here, before a model with it is built or loaded. It gives four maps (N, C_i, H / s, W / s), s = 4, 8, 16, 32, as
+# timm's `features_only` models do, and says their widths: `channels` [C_1 … C_4]. With `stages`, a list of its parts
+# from the picture on, the first of them can be frozen.
+BODIES: dict[str, Callable[[Callable], nn.Module]] = {
+    "resnet50": resnet((3, 4, 6, 3)),
+    "resnet101": resnet((3, 4, 23, 3)),
+    "playground": playground_body,
+}
+
+
+@dataclass(frozen=True)
+class BackboneSettings(Settings):
+    """body: a name in `BODIES`. channels: of the pyramid. frozen_norm: batch norm with constant statistics, for a body
+    that was pretrained; one that starts from scratch needs trainable ones. head_norm: batch norm after the convolutions
+    of the pyramid and the heads as well. eps: of the body's batch norm."""
+
+    body: str = "resnet50"
+    channels: Width = 256
+    frozen_norm: bool = True
+    head_norm: bool = False
+    eps: Share = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "body", self.body in BODIES, f"one of mrcnn.backbone.BODIES ({', '.join(BODIES)})")
+
+
+def make_backbone(settings: BackboneSettings) -> Backbone:
+    """The body and its pyramid, with the norm layers that the settings ask for."""
+
+    def norm(channels: int) -> nn.Module:
+        kind = FrozenBatchNorm2d if settings.frozen_norm else nn.BatchNorm2d
+        return kind(channels, settings.eps)
+
+    body = BODIES[settings.body](norm)
+    widths = getattr(body, "channels", None)
+    if not isinstance(widths, list | tuple) or len(widths) != LEVELS - 1:
+        raise ValueError(
+            f"the body {settings.body!r} must say the widths of its {LEVELS - 1} maps (strides 4, 8, 16, 32) in "
+            f"`channels`, got {widths!r}"
+        )
+    return Backbone(body, settings.channels, nn.BatchNorm2d if settings.head_norm else None)
+
+
+def freeze_stages(body: nn.Module, trainable: int) -> list[nn.Module]:
+    """Leaves the last `trainable` of a body's stages to be trained, and freezes the others, which it returns.
 
     The first stages see edges and colours, which fine-tuning seldom improves and often spoils.
     """
-    if not 0 <= trainable <= 5:
-        raise ValueError(f"trainable_stages must be 0 to 5 (the stem and four layers), got {trainable}")
-    stages = ["conv1", "layer1", "layer2", "layer3", "layer4"]
-    frozen = [*stages[: 5 - trainable], *(["bn1"] if trainable < 5 else [])]
-    for name, parameter in body.named_parameters():
-        if name.split(".")[0] in frozen:
-            parameter.requires_grad_(False)
+    stages = getattr(body, "stages", [])
+    if not stages:
+        raise ValueError(f"{type(body).__name__} has no `stages`, so none of them can be frozen")
+    if not 0 <= trainable <= len(stages):
+        raise ValueError(f"trainable_stages must be 0 to {len(stages)} (the stages of the body), got {trainable}")
+    frozen = list(stages[: len(stages) - trainable])
+    for stage in frozen:
+        stage.requires_grad_(False)
+    return frozen

@@ -10,6 +10,8 @@ from torch import Tensor
 
 # exp(4.135) = 62.5: no box grows by more than 1000 / 16 in one step, and exp never overflows.
 MAX_LOG_SCALE = math.log(1000.0 / 16)
+# Errors of deltas below this are penalised by their square, larger ones linearly (smooth L1; Fast R-CNN, eq. 3).
+SMOOTH_L1_BETA = 1 / 9
 
 
 def wide(boxes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From pictures of any size to one padded batch; and boxes, masks and joints back to each picture as it was."""
+"""From pictures of any size to one padded batch; the targets follow their pictures."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrcnn import boxes as box_maths
+from mrcnn.sampling import seeded
 from mrcnn.settings import POSITIVE, Settings, Width, Widths, number, require, several
 
 
@@ -98,83 +99,8 @@ def prepare(
     return ImageBatch(pixels, sizes, original_sizes), targets
 
 
-def seeded(target: dict, device: torch.device) -> torch.Generator | None:
-    """What a picture's random choices are drawn from: its own generator if the target has a "seed" (training gives one
-    to each picture, so that its samples do not depend on the pictures beside it); otherwise torch's global one."""
-    return torch.Generator(device).manual_seed(target["seed"]) if "seed" in target else None
-
-
 def scale_keypoints(keypoints: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
     """Keypoints (K, J, 3) [x, y, v] moved from a picture of `from_size` (height, width) to one of `to_size`."""
     corners = keypoints[..., :2].reshape(-1, 2).repeat(1, 2)  # a point is a box without size
     moved = box_maths.scale(corners, from_size, to_size)[:, :2].view_as(keypoints[..., :2])
     return torch.cat((moved, keypoints[..., 2:]), dim=-1)
-
-
-def restore(result: dict[str, Tensor], size: tuple[int, int], original_size: tuple[int, int]) -> dict[str, Tensor]:
-    """A picture's result in the pixels of the picture as it was given: boxes and joints rescaled, masks pasted."""
-    result = dict(result)
-    result["boxes"] = box_maths.scale(result["boxes"], size, original_size)
-    if "masks" in result:
-        result["masks"] = paste_masks(result["masks"], result["boxes"], original_size)
-    if "keypoints" in result:
-        result["keypoints"] = scale_keypoints(result["keypoints"], size, original_size)
-    return result
-
-
-def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pastes mask probabilities (K, 1, M, M) into pictures of `size` (height, width): float (K, 1, height, width).
-
-    Each mask gets a rim of one zero cell, its box grows with it, and the grown box is cut to whole pixels, first and
-    last included: so a mask can fade out beyond the box it was predicted in.
-    """
-    height, width = size
-    pasted = masks.new_zeros((len(masks), 1, height, width))
-    grown = grow_boxes(boxes, (masks.shape[-1] + 2) / masks.shape[-1]).to(torch.int64).tolist()
-    rimmed = F.pad(masks, (1, 1, 1, 1))  # (K, 1, M + 2, M + 2)
-    for index, (x1, y1, x2, y2) in enumerate(grown):
-        w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
-        mask = F.interpolate(rimmed[index, None], size=(h, w), mode="bilinear", align_corners=False)[0]
-        left, top = max(x1, 0), max(y1, 0)
-        right, bottom = min(x1 + w, width), min(y1 + h, height)
-        if right > left and bottom > top:
-            pasted[index, :, top:bottom, left:right] = mask[:, top - y1 : bottom - y1, left - x1 : right - x1]
-    return pasted
-
-
-def grow_boxes(boxes: Tensor, factor: float) -> Tensor:
-    """Boxes (K, 4) made larger by `factor` about their centres."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) * 0.5
-    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
-    return torch.cat((centre - half, centre + half), dim=1)
-
-
-def find_joints(heatmaps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each joint at the peak of its heatmap, after bicubic enlargement to the box's size in whole pixels.
-
-    heatmaps (K, J, M, M), boxes (K, 4). Returns keypoints (K, J, 3) [x, y, 1] in the boxes' pixels, and the logits at
-    the peaks (K, J).
-    """
-    keypoints = heatmaps.new_ones((*heatmaps.shape[:2], 3))
-    scores = heatmaps.new_zeros(heatmaps.shape[:2])
-    sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)  # (K, 2)
-    pixels = sizes.ceil()
-    for index, (width, height) in enumerate(pixels.to(torch.int64).tolist()):
-        enlarged = enlarge(heatmaps[index], height, width)
-        scores[index], peak = enlarged.flatten(1).max(1)
-        cell = torch.stack((peak % width, peak // width), dim=1)  # (J, 2)
-        keypoints[index, :, :2] = (cell + 0.5) * (sizes[index] / pixels[index]) + boxes[index, :2]
-    return keypoints, scores
-
-
-def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic enlargement of maps (J, M, M) to (J, height, width), as two matrix products.
-
-    Bicubic weights are a product of one function of the row and one of the column. Enlarging the unit matrix in one
-    direction gives that direction's weights, and a matrix product is what a processor does fastest.
-    """
-    side = maps.shape[-1]
-    unit = torch.eye(side, dtype=maps.dtype, device=maps.device)[None, None]
-    rows = F.interpolate(unit, size=(height, side), mode="bicubic", align_corners=False)[0, 0]  # (height, M)
-    columns = F.interpolate(unit, size=(side, width), mode="bicubic", align_corners=False)[0, 0]  # (M, width)
-    return rows @ maps @ columns

@@ -109,3 +109,13 @@ def has_hooks(module: nn.Module) -> bool:
     """Whether something is to run before or after the module, which therefore has to be called as one."""
     hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
     return any(module.__dict__[name] for name in hooks) or _has_any_global_hook() or "forward" in module.__dict__
+
+
+def initialised(module: nn.Module) -> nn.Module:
+    """Normal weights that keep the signal's variance through ReLU (He et al., 2015), zero biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module

@@ -1,8 +1,8 @@
 """Mask R-CNN, whole: normalise → backbone → proposals → box → mask → keypoint.
 
 Read `forward` first. Every step is one file of this package, in this order: images, backbone, anchors and boxes, rpn,
-roi_heads. Boxes, masks and joints come from one model in one forward pass (Mask R-CNN, He et al., 2017); the mask
-head, the keypoint head or both can be left out.
+box_head, roi_heads, mask_head, keypoint_head. Boxes, masks and keypoints come from one model in one forward pass (Mask
+R-CNN, He et al., 2017); the mask head, the keypoint head or both can be left out.
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -12,31 +12,22 @@ from torch import Tensor, nn
 
 from mrcnn import fused_conv
 from mrcnn import images as image_maths
-from mrcnn.backbone import LEVELS, RESNET_DEPTHS, Backbone, BasicBlock, ResNet, resnet_fpn
-from mrcnn.checks import check_finite, check_images, check_targets
+from mrcnn.backbone import LEVELS, BackboneSettings, make_backbone
+from mrcnn.box_head import BoxSettings
 from mrcnn.images import ImageSettings
-from mrcnn.layers import FrozenBatchNorm2d
+from mrcnn.keypoint_head import KeypointSettings
+from mrcnn.mask_head import MaskSettings
 from mrcnn.processor import without_slow_autocast
-from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings, RoIHeads
+from mrcnn.roi_heads import Head, HeadSettings, RoIHeads
 from mrcnn.rpn import RegionProposalNetwork, RPNSettings
-from mrcnn.settings import Settings, Share, changed, one_of, require, whole
-
-
-@dataclass(frozen=True)
-class BackboneSettings(Settings):
-    """body: "resnet50", "resnet101" or "playground". frozen_norm: batch norm with constant statistics, for a body that
-    was pretrained; one that starts from scratch needs trainable ones. head_norm: batch norm after the convolutions of
-    the pyramid and the heads as well. eps: of the body's batch norm."""
-
-    body: Annotated[str, one_of(*RESNET_DEPTHS, "playground")] = "resnet50"
-    frozen_norm: bool = True
-    head_norm: bool = False
-    eps: Share = 1e-5
+from mrcnn.settings import Settings, changed, optional, require, whole
+from mrcnn.validation import check_finite, check_images, check_targets
 
 
 @dataclass(frozen=True)
 class ModelSettings(Settings):
-    """Everything that is needed to build a model again, stage by stage. No mask or keypoint settings: no such head."""
+    """Everything that is needed to build a model again, stage by stage. A head whose settings are None is left
+    out."""
 
     num_classes: Annotated[int, whole(2, 10_000)] = 91  # with the background
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
@@ -51,6 +42,11 @@ class ModelSettings(Settings):
         sizes = self.rpn.anchors.sizes
         require(self.rpn.anchors, "sizes", len(sizes) == LEVELS, f"sizes for the {LEVELS} levels of the pyramid")
 
+    def heads(self) -> list[Head]:
+        """The heads beside the box head."""
+        values = [getattr(self, each.name) for each in fields(self)]
+        return [value.head() for value in values if isinstance(value, HeadSettings)]
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -60,14 +56,14 @@ class ModelSettings(Settings):
         missing = [each.name for each in fields(cls) if each.name not in values]
         if missing:
             raise ValueError(f"a model's settings must name every stage; {', '.join(missing)} missing")
-        return changed(cls(mask=MaskSettings(), keypoint=KeypointSettings()), values)
+        return changed(cls(**{name: kind() for name, kind in optional(cls).items()}), values)
 
 
 class MaskRCNN(nn.Module):
-    """Finds objects: their boxes and, with the heads for it, their masks and joints.
+    """Finds objects: their boxes and, with the heads for it, their masks and keypoints.
 
     builder: the name of the builder in `mrcnn.zoo`. settings: one small dataclass per stage. labels: what the numbers
-    mean (category names, joint names, skeleton), set by training; None until then.
+    mean (category names, keypoint names, skeleton), set by training; None until then.
     """
 
     def __init__(self, builder: str, settings: ModelSettings):
@@ -79,9 +75,7 @@ class MaskRCNN(nn.Module):
         channels = self.backbone.channels
         head_norm = nn.BatchNorm2d if settings.backbone.head_norm else None
         self.rpn = RegionProposalNetwork(channels, settings.rpn)
-        self.roi_heads = RoIHeads(
-            channels, settings.num_classes, settings.box, settings.mask, settings.keypoint, head_norm
-        )
+        self.roi_heads = RoIHeads(channels, settings.num_classes, settings.box, settings.heads(), head_norm)
 
     @property
     def config(self) -> dict:
@@ -98,7 +92,7 @@ class MaskRCNN(nn.Module):
         targets (training only): per picture a dict of boxes float (K, 4) [x1, y1, x2, y2] in pixels of that picture,
             labels int64 (K,), 1 … num_classes - 1; masks (K, H_i, W_i), 0 or 1, for a model with a mask head (all zero
             where an object has none); keypoints float (K, J, 3) [x, y, v] for one with a keypoint head (v 0 where a
-            joint is not labelled). K may be 0.
+            keypoint is not labelled). K may be 0.
         Returns, in training, a dict of scalars: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg,
             loss_mask, loss_keypoint. In evaluation, per picture a dict of boxes (K, 4) in pixels of that picture,
             labels (K,), scores (K,) falling, masks float (K, 1, H_i, W_i) in [0, 1], keypoints (K, J, 3) [x, y, 1]
@@ -107,7 +101,7 @@ class MaskRCNN(nn.Module):
         """
         check_images(images)
         if self.training:
-            check_targets(targets, images, self.settings.num_classes, self.settings.mask, self.settings.keypoint)
+            check_targets(targets, images, self.settings.num_classes, self.roi_heads.heads.values())
 
         batch, targets = image_maths.prepare(images, targets, self.settings.images, self.training)
         features = self.backbone(batch.pixels)  # P2 … P6
@@ -121,7 +115,7 @@ class MaskRCNN(nn.Module):
             return losses | self.roi_heads.train_step(features, stride, proposals, targets)
         results = self.roi_heads.detect(features, stride, proposals, batch.sizes)
         per_picture = zip(results, batch.sizes, batch.original_sizes, strict=True)
-        return [image_maths.restore(*each) for each in per_picture]
+        return [self.roi_heads.restore(*each) for each in per_picture]
 
     # The weights are about to change or to lie idle: what fused_conv keeps of them is dropped.
 
@@ -137,20 +131,3 @@ class MaskRCNN(nn.Module):
     def _apply(self, *args, **options) -> "MaskRCNN":  # what to(), float(), cuda() and the like come down to
         fused_conv.forget(self)
         return super()._apply(*args, **options)
-
-
-def make_backbone(settings: BackboneSettings) -> Backbone:
-    """The body and its pyramid, with the norm layers that the settings ask for."""
-
-    def norm(channels: int) -> nn.Module:
-        return (
-            FrozenBatchNorm2d(channels, settings.eps)
-            if settings.frozen_norm
-            else nn.BatchNorm2d(channels, settings.eps)
-        )
-
-    pyramid_norm = nn.BatchNorm2d if settings.head_norm else None
-    if settings.body == "playground":
-        body = ResNet(BasicBlock, depths=(1, 1, 1, 1), channels=(32, 64, 128, 128), stem=32, norm=norm)
-        return Backbone(body, channels=64, norm=pyramid_norm)
-    return resnet_fpn(settings.body, norm, pyramid_norm)

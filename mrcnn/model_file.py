@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mrcnn.checks import describe
+from mrcnn.validation import describe
 from mrcnn.files import CheckpointError, write_whole
 from mrcnn.weights import checked_state, refuse_differences
 

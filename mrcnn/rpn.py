@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.anchors import AnchorSettings, make_anchors
-from mrcnn.checks import check_finite
-from mrcnn.images import ImageBatch, seeded
+from mrcnn.images import ImageBatch
 from mrcnn.layers import ConvNorm
+from mrcnn.sampling import mean_or_zero, sample, seeded
 from mrcnn.settings import Count, Length, Settings, Share, require, whole
+from mrcnn.validation import check_finite
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class RPNSettings(Settings):
     negative_iou: Share = 0.3  # with less than this, background; in between it is left out of the loss
     samples: Count = 256  # anchors per picture in the loss: 268,569 would drown the few objects
     positive_fraction: Share = 0.5
-    candidates_train: Count = 2000  # the best of each level that go into NMS
-    candidates_test: Count = 1000
-    proposals_train: Count = 2000  # the best of all levels that come out of it
-    proposals_test: Count = 1000
+    pre_nms_top_n_train: Count = 2000  # the best of each level that go into NMS
+    pre_nms_top_n_test: Count = 1000
+    post_nms_top_n_train: Count = 2000  # the best of all levels that come out of it
+    post_nms_top_n_test: Count = 1000
     nms_iou: Share = 0.7
     min_size: Length = 1e-3
 
@@ -43,8 +44,6 @@ class RPNSettings(Settings):
 
 # The anchors' deltas are used as they are: the published models scale only the box head's.
 DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-# Deltas below this are penalised by their square, larger ones linearly (smooth L1).
-SMOOTH_L1_BETA = 1 / 9
 
 
 class RPNHead(nn.Module):
@@ -105,11 +104,11 @@ class RegionProposalNetwork(nn.Module):
         No gradient: the proposals are the next stage's input, not its parameters (Faster R-CNN, section 3.2).
         """
         settings = self.settings
-        candidates = settings.candidates_train if self.training else settings.candidates_test
-        limit = settings.proposals_train if self.training else settings.proposals_test
+        pre_nms_top_n = settings.pre_nms_top_n_train if self.training else settings.pre_nms_top_n_test
+        post_nms_top_n = settings.post_nms_top_n_train if self.training else settings.post_nms_top_n_test
         scores, boxes, groups = [], [], []
         for level, (level_anchors, level_logits, level_deltas) in enumerate(zip(anchors, logits, deltas, strict=True)):
-            best, index = level_logits.topk(min(candidates, level_logits.shape[1]), dim=1)  # (N, k)
+            best, index = level_logits.topk(min(pre_nms_top_n, level_logits.shape[1]), dim=1)  # (N, k)
             chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, k, 4)
             moved = box_maths.decode(chosen.flatten(0, 1), level_anchors[index.flatten()], DELTA_WEIGHTS)
             scores.append(best.sigmoid())
@@ -123,7 +122,7 @@ class RegionProposalNetwork(nn.Module):
             valid = box_maths.large_enough(clipped, settings.min_size)
             clipped = clipped[valid]
             keep = ops.batched_nms(clipped, picture_scores[valid], picture_groups[valid], settings.nms_iou)
-            proposals.append(clipped[keep[:limit]])
+            proposals.append(clipped[keep[:post_nms_top_n]])
         return proposals
 
     def losses(
@@ -154,32 +153,8 @@ class RegionProposalNetwork(nn.Module):
             ),
             "loss_rpn_box_reg": mean_or_zero(
                 F.smooth_l1_loss(
-                    deltas.flatten(0, 1)[positive], torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum"
+                    deltas.flatten(0, 1)[positive], torch.cat(wanted), beta=box_maths.SMOOTH_L1_BETA, reduction="sum"
                 ),
                 len(sampled),
             ),
         }
-
-
-def sample(
-    positive: Tensor,
-    negative: Tensor,
-    count: int,
-    positive_fraction: float,
-    random: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Draws at most `count` rows at random, at most `positive_fraction` of them positive (Faster R-CNN, section 3.1).
-
-    positive, negative: bool (A,). Returns the rows drawn of each, int64, in no order.
-    """
-    positive, negative = positive.nonzero()[:, 0], negative.nonzero()[:, 0]
-    num_positive = min(len(positive), int(count * positive_fraction))
-    num_negative = min(len(negative), count - num_positive)
-    positive = positive[torch.randperm(len(positive), generator=random, device=positive.device)[:num_positive]]
-    negative = negative[torch.randperm(len(negative), generator=random, device=negative.device)[:num_negative]]
-    return positive, negative
-
-
-def mean_or_zero(total: Tensor, count: int) -> Tensor:
-    """total / count, and 0 (not NaN) where nothing was counted."""
-    return total / max(count, 1)

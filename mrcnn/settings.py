@@ -121,6 +121,13 @@ def changed(settings: Settings, changes: dict[str, Any]) -> Settings:
     return replace(settings, **values)
 
 
+def optional(settings: type) -> dict[str, type]:
+    """The fields that may be None, `mask: MaskSettings | None`, and what they are otherwise."""
+    hints = get_type_hints(settings).items()
+    kinds = {name: [each for each in get_args(hint) if issubclass(each, Settings)] for name, hint in hints}
+    return {name: kind[0] for name, kind in kinds.items() if kind}
+
+
 def refuse_unknown(names: Iterable[str], known: Iterable[str], owner: str) -> None:
     """Raises TypeError for a name that is not known, with the nearest that is."""
     known = list(known)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrcnn.checks import describe, is_finite
 from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.model import MaskRCNN
+from mrcnn.validation import describe, is_finite
 
 ADDRESS = "https://download.pytorch.org/models/"
 # The eight digits before ".pth" begin the file's SHA-256, which the download is checked against.

@@ -17,15 +17,19 @@ from typing import Any
 
 from mrcnn import model_file
 from mrcnn.anchors import AnchorSettings
-from mrcnn.backbone import freeze_stages
+from mrcnn.backbone import BackboneSettings, freeze_stages
+from mrcnn.box_head import BoxSettings
 from mrcnn.files import CheckpointError
 from mrcnn.images import ImageSettings
-from mrcnn.model import BackboneSettings, MaskRCNN, ModelSettings
-from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings
+from mrcnn.keypoint_head import KeypointSettings
+from mrcnn.mask_head import MaskSettings
+from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.rpn import RPNSettings
 from mrcnn.settings import changed, refuse_unknown
 from mrcnn.weights import load_classifier, load_torchvision, published_backbone, published_weights
 
+# Of a pretrained body, how many stages are trained if nothing else is said.
+PRETRAINED_STAGES = 3
 # The published keypoint model was trained on these sizes of the short side.
 KEYPOINT_SIZES = ImageSettings(min_size=(640, 672, 704, 736, 768, 800))
 V2_BACKBONE = BackboneSettings(frozen_norm=False, head_norm=True)
@@ -89,16 +93,16 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: b
         return load_model("playground")
     settings = ModelSettings(
         num_classes,
-        BackboneSettings("playground", frozen_norm=False, head_norm=True),
+        BackboneSettings("playground", channels=64, frozen_norm=False, head_norm=True),
         # Playground scenes are seen as they are; a photograph is brought to their scale.
         images=ImageSettings(min_size=(128,), max_size=256),
         rpn=RPNSettings(
             anchors=AnchorSettings(sizes=((12,), (24,), (40,), (64,), (96,))),
             samples=128,
-            candidates_train=256,
-            candidates_test=256,
-            proposals_train=128,
-            proposals_test=128,
+            pre_nms_top_n_train=256,
+            pre_nms_top_n_test=256,
+            post_nms_top_n_train=128,
+            post_nms_top_n_test=128,
         ),
         box=BoxSettings(samples=32, fc_channels=(256, 256)),
         mask=MaskSettings(channels=(64, 64), hidden=64),
@@ -140,13 +144,15 @@ def make(
     elif backbone_weights is not None:
         load_classifier(model, published_backbone(settings.backbone.body, backbone_weights))
     from_scratch = weights is None and backbone_weights is None
+    if trainable_stages is None and not from_scratch:
+        trainable_stages = PRETRAINED_STAGES
     if trainable_stages is None:
-        trainable_stages = 5 if from_scratch else 3
-    freeze_stages(model.backbone.body, trainable_stages)
-    if from_scratch and trainable_stages < 5:
+        return model
+    frozen = freeze_stages(model.backbone.body, trainable_stages)
+    if from_scratch and frozen:
         warnings.warn(
             f"trainable_stages={trainable_stages} without weights freezes stages of random weights: "
-            "give weights or backbone_weights, or train all 5",
+            f"give weights or backbone_weights, or train all {trainable_stages + len(frozen)}",
             stacklevel=3,
         )
     return model

@@ -39,7 +39,7 @@ class TrainSettings:
     clip: float | None = 10.0  # the longest gradient; None: any
     average: float = 0.0  # decay per step of the averaged weights; 0: no average
     bfloat16: bool = False  # forward pass under autocast
-    frozen_stages: int = 0  # of the backbone's five (stem, layer1 … layer4), from the picture on
+    frozen_stages: int = 0  # of the backbone's stages (a ResNet: stem, layer1 … layer4), from the picture on
     group_shapes: bool = False  # upright with upright, wide with wide: less padding
     augment: str = "none"  # or another of AUGMENTATIONS
     workers: int = 0  # processes that fetch pictures; 0: the training process does

@@ -331,12 +331,12 @@ class Run:
 
 
 def freeze(model: nn.Module, stages: int) -> list[nn.Module]:
-    """Stops the training of the first stages of the backbone; returns all parts of it that are not trained."""
+    """Stops the training of the first stages of the backbone; returns all of its stages that are not trained."""
     if stages == 0:
         return []
     body = model.backbone.body
-    freeze_stages(body, trainable=5 - stages)
-    return [part for part in body.children() if not any(p.requires_grad for p in part.parameters())]
+    freeze_stages(body, trainable=max(0, len(getattr(body, "stages", [])) - stages))
+    return [stage for stage in body.stages if not any(p.requires_grad for p in stage.parameters())]
 
 
 def _names(targets: list[dict]) -> str:

@@ -32,12 +32,12 @@ def flow(walk: Walk, labels: dict[str, Any]) -> Figure:
         ("rpn.py", SKY, "moved: candidates", walk.candidates, draw_candidates),
         ("rpn.py: NMS", SKY, "proposals", walk.proposals, draw_proposals),
         ("roi_heads.py: RoIAlign", GREEN, "pooled features", walk.pooled, draw_pooled),
-        ("roi_heads.py: box head", GREEN, "class scores", walk.class_logits, draw_classes),
-        ("roi_heads.py: box head", GREEN, "boxes moved, NMS", walk.found["boxes"], draw_boxes),
-        ("roi_heads.py: mask head", PINK, "masks", walk.found["masks"], draw_masks),
-        ("images.py: paste", PINK, "pasted masks", walk.result["masks"], draw_pasted),
-        ("roi_heads.py: keypoint head", RED, "joints' heatmaps", walk.heatmaps, draw_heatmaps),
-        ("images.py: read", RED, "joints", walk.result["keypoints"], draw_read_joints),
+        ("box_head.py", GREEN, "class scores", walk.class_logits, draw_classes),
+        ("box_head.py", GREEN, "boxes moved, NMS", walk.found["boxes"], draw_boxes),
+        ("mask_head.py", PINK, "masks", walk.found["masks"], draw_masks),
+        ("mask_head.py: paste", PINK, "pasted masks", walk.result["masks"], draw_pasted),
+        ("keypoint_head.py", RED, "keypoints' heatmaps", walk.heatmaps, draw_heatmaps),
+        ("keypoint_head.py: peaks", RED, "keypoints", walk.result["keypoints"], draw_read_joints),
         ("model.py", INK, "the answer", f"{len(shown)} scored {SHOWN} or more", draw_answer),
     ]
     figure = pictures.page(5 * (SIDE + GAP) - GAP + 0.26, 3 * (SIDE + HEAD + FOOT) - FOOT + 0.15)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mrcnn import images, roi_heads
+from mrcnn import box_head, images, keypoint_head, roi_heads
 from mrcnn.anchors import make_anchors
 from mrcnn.fused_conv import use_fused_conv
 from mrcnn.images import ImageBatch, ImageSettings
@@ -57,24 +57,24 @@ def walk(model: MaskRCNN, image: Tensor) -> Walk:
     sizes = [tuple(level.shape[2:]) for level in features]
     anchors = make_anchors(settings.rpn.anchors, tuple(batch.pixels.shape[2:]), sizes)
     anchors = [level.to(image.device) for level in anchors]
-    with changed(model.rpn, "settings", nms_iou=1.0, proposals_test=sum(map(len, anchors))):  # NMS lets all pass
+    with changed(model.rpn, "settings", nms_iou=1.0, post_nms_top_n_test=sum(map(len, anchors))):  # NMS lets all pass
         (candidates,) = model.rpn.propose(anchors, logits, deltas, batch.sizes)
     (proposals,) = model.rpn.propose(anchors, logits, deltas, batch.sizes)
 
     maps = features[:-1]
     stride = batch.pixels.shape[2] // maps[0].shape[2]
-    pooled = roi_heads.pool(maps, stride, [proposals], heads.box.resolution, heads.box.canonical_size)
+    pooled = roi_heads.multiscale_roi_align(maps, stride, [proposals], heads.box.resolution, heads.box.canonical_size)
     class_logits, class_deltas = heads.box_predictor(heads.box_head(pooled))
     scores = class_logits.softmax(-1)
-    found = roi_heads.choose_detections(scores, class_deltas, proposals, batch.sizes[0], heads.box)
+    found = box_head.postprocess_detections(scores, class_deltas, proposals, batch.sizes[0], heads.box)
 
-    mask_logits = heads.predict_masks(maps, stride, [found["boxes"]])
+    mask_logits = heads.predict("mask", maps, stride, [found["boxes"]])
     rows = torch.arange(len(mask_logits), device=image.device)
     found["masks"] = mask_logits[rows, found["labels"]].sigmoid()[:, None]
-    heatmaps = heads.predict_keypoints(maps, stride, [found["boxes"]])
-    found["keypoints"], found["keypoints_scores"] = images.find_joints(heatmaps, found["boxes"])
+    heatmaps = heads.predict("keypoint", maps, stride, [found["boxes"]])
+    found["keypoints"], found["keypoints_scores"] = keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"])
 
-    result = images.restore(found, batch.sizes[0], batch.original_sizes[0])
+    result = model.roi_heads.restore(found, batch.sizes[0], batch.original_sizes[0])
     return Walk(
         image, seen(batch, settings.images), batch, features, anchors, logits, deltas, candidates, proposals, pooled,
         class_logits, class_deltas, found, mask_logits, heatmaps, result,

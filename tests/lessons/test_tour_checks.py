@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from lesson_cells import answer, solution, stub, verdict
 
-from mrcnn import images, model, zoo
+from mrcnn import backbone, mask_head, zoo
 from mrcnn.anchors import AnchorSettings
 from mrcnn.lab.exercises import tour
 
 EXERCISES = ("count_anchors", "choose_level", "paste_mask", "read_joint", "multiply_adds")
-NAMES = {"F": F, "images": images}
+NAMES = {"F": F, "mask_head": mask_head}
 
 # exercise, what the mistake replaces in the solution, by what, and a part of the sentence that it must get
 MISTAKES = [
@@ -93,7 +93,7 @@ def test_anchors_are_counted_as_the_backbone_and_torchvision_make_them(size):
     image_list = pytest.importorskip("torchvision.models.detection.image_list").ImageList
     height, width = (-(-side // 32) * 32 for side in size)
     with torch.device("meta"):
-        maps = model.make_backbone(model.BackboneSettings())(torch.empty(1, 3, height, width))
+        maps = backbone.make_backbone(backbone.BackboneSettings())(torch.empty(1, 3, height, width))
     maps = [torch.empty(each.shape) for each in maps]
     settings = AnchorSettings()
     anchors = generator(settings.sizes, (settings.ratios,) * 5)

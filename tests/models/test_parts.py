@@ -16,8 +16,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import boxes as their_boxes
 
+from mrcnn import box_head, images, keypoint_head, mask_head, roi_heads, sampling
 from mrcnn import boxes as box_maths
-from mrcnn import images, roi_heads, rpn
 from mrcnn.anchors import AnchorSettings, cell_anchors, make_anchors
 
 COCO_SIZES = ((32,), (64,), (128,), (256,), (512,))
@@ -126,14 +126,14 @@ def test_samples_are_balanced():
     """Half positives at most, the rest filled with negatives, none twice, none of those left out."""
     positive, negative = torch.zeros(1000, dtype=torch.bool), torch.zeros(1000, dtype=torch.bool)
     positive[:300], negative[400:] = True, True
-    drawn, others = rpn.sample(positive, negative, 256, 0.5)
+    drawn, others = sampling.sample(positive, negative, 256, 0.5)
     assert (len(drawn), len(others)) == (128, 128)
     assert positive[drawn].all()
     assert negative[others].all()
     assert len(torch.cat((drawn, others)).unique()) == 256
-    drawn, others = rpn.sample(positive & (torch.arange(1000) < 10), negative, 256, 0.5)
+    drawn, others = sampling.sample(positive & (torch.arange(1000) < 10), negative, 256, 0.5)
     assert (len(drawn), len(others)) == (10, 246)
-    drawn, others = rpn.sample(positive, negative & (torch.arange(1000) > 950), 256, 0.25)
+    drawn, others = sampling.sample(positive, negative & (torch.arange(1000) > 950), 256, 0.25)
     assert (len(drawn), len(others)) == (64, 49)
 
 
@@ -141,7 +141,7 @@ def test_every_sample_is_as_likely():
     """Drawing 10 of 40 many times: each row about a quarter of the time (within five standard deviations)."""
     torch.manual_seed(0)
     mask, none = torch.ones(40, dtype=torch.bool), torch.zeros(40, dtype=torch.bool)
-    counts = sum(torch.bincount(rpn.sample(none, mask, 10, 0.5)[1], minlength=40) for _ in range(2000))
+    counts = sum(torch.bincount(sampling.sample(none, mask, 10, 0.5)[1], minlength=40) for _ in range(2000))
     assert (counts - 500).abs().max() < 5 * math.sqrt(2000 * 0.25 * 0.75)
 
 
@@ -226,7 +226,7 @@ PASTED = torch.tensor(
 
 def test_pasted_masks_are_torchvisions_and_a_loops():
     masks = torch.rand(len(PASTED), 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    found = images.paste_masks(masks, PASTED, (48, 64))
+    found = mask_head.paste_masks(masks, PASTED, (48, 64))
     assert found.shape == (7, 1, 48, 64)
     for mask, box, canvas in zip(masks, PASTED, found, strict=True):
         loop = brute_force_paste(mask[0], box.double(), (48, 64))
@@ -238,7 +238,7 @@ def test_pasted_masks_are_torchvisions_and_a_loops():
 
 
 def test_no_masks_to_paste():
-    assert images.paste_masks(torch.zeros(0, 1, 28, 28), torch.zeros(0, 4), (48, 64)).shape == (0, 1, 48, 64)
+    assert mask_head.paste_masks(torch.zeros(0, 1, 28, 28), torch.zeros(0, 4), (48, 64)).shape == (0, 1, 48, 64)
 
 
 # Regions from the pyramid
@@ -254,7 +254,9 @@ def test_regions_are_pooled_as_torchvision_does(resolution):
     boxes = [boxes, torch.zeros(0, 4), boxes + 5.3]
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], resolution, 2)
     expected = pooler(dict(zip("0123", features, strict=True)), boxes, [(512, 640)] * 3)
-    torch.testing.assert_close(roi_heads.pool(features, 4, boxes, resolution, 224.0), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        roi_heads.multiscale_roi_align(features, 4, boxes, resolution, 224.0), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("side", "level"), [(10, 0), (111, 0), (112, 1), (223, 1), (224, 2), (448, 3), (5000, 3)])
@@ -291,7 +293,7 @@ def keypoints_and_boxes():
 
 def test_joint_cells_are_torchvisions():
     keypoints, boxes = keypoints_and_boxes()
-    cells, valid = roi_heads.joint_cells(keypoints, boxes, 56)
+    cells, valid = keypoint_head.keypoints_to_heatmap(keypoints, boxes, 56)
     expected, expected_valid = their_heads.keypoints_to_heatmap(keypoints, boxes, 56)
     assert torch.equal(valid, expected_valid.bool())
     assert torch.equal(cells[valid], expected[valid])
@@ -304,7 +306,7 @@ def test_joints_are_found_as_torchvision_finds_them():
     boxes = torch.cat((random_boxes(12, 7), torch.tensor([[5.0, 5, 5.3, 60], [0, 0, 1, 1], [3, 3, 3, 3]])))
     coarse = torch.randn(len(boxes), 17, 14, 14, generator=random)
     heatmaps = F.interpolate(coarse, scale_factor=4.0, mode="bilinear", align_corners=False)
-    found, scores = images.find_joints(heatmaps, boxes)
+    found, scores = keypoint_head.heatmaps_to_keypoints(heatmaps, boxes)
     expected, expected_scores = their_heads.heatmaps_to_keypoints(heatmaps, boxes)
     torch.testing.assert_close(scores, expected_scores, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
@@ -313,11 +315,11 @@ def test_joints_are_found_as_torchvision_finds_them():
 def test_a_joint_is_found_where_it_was_put():
     """Joint -> cell -> a hill with its top in that cell -> joint: half a cell and a pixel off at most, in any box."""
     keypoints, boxes = keypoints_and_boxes()
-    cells, valid = roi_heads.joint_cells(keypoints, boxes, 56)
+    cells, valid = keypoint_head.keypoints_to_heatmap(keypoints, boxes, 56)
     axis = torch.arange(56)
     row, column = cells[..., None] // 56, cells[..., None] % 56
     heatmaps = -((axis - row) ** 2)[..., :, None].float() - ((axis - column) ** 2)[..., None, :]
-    found, _ = images.find_joints(heatmaps, boxes)
+    found, _ = keypoint_head.heatmaps_to_keypoints(heatmaps, boxes)
     cell = (boxes[:, None, 2:] - boxes[:, None, :2]) / 56
     away = (found - keypoints)[..., :2].abs()[valid]
     assert (away <= cell.expand(-1, 17, -1)[valid] * 0.5 + 1.0).all()
@@ -337,7 +339,7 @@ def test_detections_are_torchvisions():
     (boxes,), (scores,), (labels,) = model.roi_heads.postprocess_detections(
         logits, deltas.flatten(1), [proposals], [(280, 300)]
     )
-    found = roi_heads.choose_detections(logits.softmax(-1), deltas, proposals, (280, 300), roi_heads.BoxSettings())
+    found = box_head.postprocess_detections(logits.softmax(-1), deltas, proposals, (280, 300), box_head.BoxSettings())
     assert len(found["boxes"]) == len(boxes) == 100
     torch.testing.assert_close(found["scores"], scores)
     torch.testing.assert_close(found["boxes"], boxes, rtol=0, atol=1e-3)

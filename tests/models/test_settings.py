@@ -7,9 +7,12 @@ import torch
 
 import mrcnn
 from mrcnn.anchors import AnchorSettings, make_anchors
+from mrcnn.backbone import BackboneSettings
+from mrcnn.box_head import BoxSettings
 from mrcnn.images import ImageSettings
-from mrcnn.model import BackboneSettings, ModelSettings
-from mrcnn.roi_heads import BoxSettings, KeypointSettings, MaskSettings
+from mrcnn.keypoint_head import KeypointSettings
+from mrcnn.mask_head import MaskSettings
+from mrcnn.model import ModelSettings
 from mrcnn.rpn import RPNSettings
 
 FIVE = ((8,), (16,), (32,), (64,), (128,))
@@ -31,7 +34,7 @@ FIVE = ((8,), (16,), (32,), (64,), (128,))
         (RPNSettings, {"conv_depth": 10**9}, r"conv_depth of RPNSettings.*0 to 64, got 1000000000"),
         (RPNSettings, {"conv_depth": True}, "conv_depth.*whole number.*True"),
         (RPNSettings, {"negative_iou": 0.8}, "negative_iou.*at most positive_iou"),
-        (RPNSettings, {"candidates_test": -1}, "candidates_test"),
+        (RPNSettings, {"pre_nms_top_n_test": -1}, "pre_nms_top_n_test"),
         (RPNSettings, {"anchors": FIVE}, "anchors.*AnchorSettings"),
         (BoxSettings, {"nms_iou": 4}, "nms_iou.*0 to 1, got 4"),
         (BoxSettings, {"nms_iou": "0.4"}, "nms_iou.*'0.4'"),
@@ -50,7 +53,7 @@ FIVE = ((8,), (16,), (32,), (64,), (128,))
         (ImageSettings, {"max_size": 10**9}, "max_size"),
         (ImageSettings, {"std": (1.0, 1.0, 0.0)}, "std"),
         (ImageSettings, {"divisor": 16}, "divisor.*multiple of 32"),
-        (BackboneSettings, {"body": "resnet18"}, "body.*'resnet50'.*'resnet18'"),
+        (BackboneSettings, {"body": "resnet18"}, "body.*BODIES .resnet50, .*'resnet18'"),
         (BackboneSettings, {"frozen_norm": 1}, "frozen_norm.*bool"),
         (ModelSettings, {"num_classes": -1}, "num_classes.*2 to 10000, got -1"),
         (ModelSettings, {"num_classes": 10**9}, "num_classes"),

@@ -59,7 +59,7 @@ def take_everything(theirs, ours) -> None:
     theirs.rpn.fg_bg_sampler.batch_size_per_image = EVERYTHING
     theirs.roi_heads.fg_bg_sampler.batch_size_per_image = EVERYTHING
     theirs.rpn._post_nms_top_n["training"] = PROPOSALS
-    ours.rpn.settings = replace(ours.rpn.settings, samples=EVERYTHING, proposals_train=PROPOSALS)
+    ours.rpn.settings = replace(ours.rpn.settings, samples=EVERYTHING, post_nms_top_n_train=PROPOSALS)
     ours.roi_heads.box = replace(ours.roi_heads.box, samples=EVERYTHING)
 
 
@@ -205,13 +205,14 @@ def test_the_mask_head_learns_from_at_most_so_many_regions(monkeypatch):
     targets = [target | {"seed": 7} for target in targets]
     models = [mrcnn.playground_rcnn(mask={"samples": most}) for most in (None, 2)]
     models[1].load_state_dict(models[0].state_dict())
-    regions, predict = [], RoIHeads.predict_masks
+    regions, predict = [], RoIHeads.predict
 
-    def spy(self, features, stride, boxes):
-        regions.append([len(each) for each in boxes])
-        return predict(self, features, stride, boxes)
+    def spy(self, name, features, stride, boxes):
+        if name == "mask":
+            regions.append([len(each) for each in boxes])
+        return predict(self, name, features, stride, boxes)
 
-    monkeypatch.setattr(RoIHeads, "predict_masks", spy)
+    monkeypatch.setattr(RoIHeads, "predict", spy)
     every, few = (model(images, targets) for model in models)
     assert min(regions[0]) > 2
     assert regions[1] == [2, 2]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrcnn import images, roi_heads
+from mrcnn import keypoint_head, mask_head, roi_heads
 from mrcnn.anchors import AnchorSettings, make_anchors
 
 from ..check import Exercise, Wrong, close, first_difference, same_shape
@@ -169,7 +169,7 @@ PICTURE = (96, 80)
 
 
 def _paste_mask(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
-    return images.paste_masks(mask[None, None], box[None], size)[0, 0]
+    return mask_head.paste_masks(mask[None, None], box[None], size)[0, 0]
 
 
 def _paste_of_torchvision(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
@@ -185,7 +185,7 @@ def _paste(mask, box, size, rim=1, grown=True, last=1, align=False) -> Tensor:
     """With the usual mistakes, for a box inside the picture."""
     rimmed = F.pad(mask, (rim,) * 4)
     factor = len(rimmed) / len(mask) if grown else 1.0
-    x1, y1, x2, y2 = images.grow_boxes(box[None], factor)[0].to(torch.int64).tolist()
+    x1, y1, x2, y2 = mask_head.grow_boxes(box[None], factor)[0].to(torch.int64).tolist()
     h, w = y2 - y1 + last, x2 - x1 + last
     picture = torch.zeros(size)
     large = F.interpolate(rimmed[None, None], size=(h, w), mode="bilinear", align_corners=align)[0, 0]
@@ -243,7 +243,7 @@ HEATMAPS = [_peak(40.3, 11.6), _peak(5.2, 47.7), _peak(29.8, 30.1)]
 
 
 def _read_joint(heatmap: Tensor, box: Tensor) -> Tensor:
-    return images.find_joints(heatmap[None, None], box[None])[0][0, 0, :2]
+    return keypoint_head.heatmaps_to_keypoints(heatmap[None, None], box[None])[0][0, 0, :2]
 
 
 def _joint_of_torchvision(heatmap: Tensor, box: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from mrcnn.settings import Settings
 
 LARGEST_MEAN = 3.0  # of a picture: in [0, 1] or not far from it, but not in [0, 255]
 
@@ -54,11 +54,12 @@ def check_targets(
     targets: list[dict[str, Tensor]] | None,
     images: list[Tensor],
     num_classes: int,
-    mask: Settings | None,
-    keypoint: Settings | None,
+    heads: Sequence[Any],
 ) -> None:
-    """Raises unless there is one target per picture, with the tensors that the model's heads learn from. `mask` and
-    `keypoint` are these heads' settings; None: no such head."""
+    """Raises unless there is one target per picture, with the tensors that the model's heads learn from.
+
+    heads: those beside the box head (`mrcnn.roi_heads.Head`); each checks its own part.
+    """
     if targets is None:
         raise ValueError("targets must be given in training: a list of one dict per picture, got None")
     if not isinstance(targets, list | tuple) or len(targets) != len(images):
@@ -67,20 +68,15 @@ def check_targets(
         name = f"targets[{index}]"
         if not isinstance(target, dict):
             raise TypeError(f"{name} must be a dict, got {describe(target)}")
-        needed = ["boxes", "labels", *(["masks"] if mask else []), *(["keypoints"] if keypoint else [])]
-        for key in needed:
+        for key in ("boxes", "labels", *(head.target for head in heads)):
             if not isinstance(target.get(key), Tensor):
                 raise ValueError(
                     f'{name} must have a tensor "{key}", which this model learns from; it has {sorted(target)}'
                 )
         check_boxes(target["boxes"], f'{name}["boxes"]')
-        count = len(target["boxes"])
-        check_labels(target["labels"], f'{name}["labels"]', count, num_classes)
-        if mask:
-            check_shape(target["masks"], f'{name}["masks"]', (count, *image.shape[1:]))
-            check_mask_values(target["masks"], f'{name}["masks"]')
-        if keypoint:
-            check_shape(target["keypoints"], f'{name}["keypoints"]', (count, keypoint.num_keypoints, 3))
+        check_labels(target["labels"], f'{name}["labels"]', len(target["boxes"]), num_classes)
+        for head in heads:
+            head.check(target, name, tuple(image.shape[1:]))
 
 
 def check_boxes(boxes: Tensor, name: str) -> None:

@@ -1,0 +1,121 @@
+"""The mask head: which pixels of each box are the object's? (Mask R-CNN, He et al., 2017, section 3)"""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrcnn import ops
+from mrcnn.layers import ConvNorm, initialised
+from mrcnn.roi_heads import Head, HeadSettings
+from mrcnn.sampling import Samples, mean_or_zero
+from mrcnn.settings import Cells, MaybeCount, Width, Widths
+from mrcnn.validation import check_finite, check_mask_values, check_shape
+
+
+@dataclass(frozen=True)
+class MaskSettings(HeadSettings):
+    """Mask R-CNN, figure 4 right: twice the resolution of the pooled features, one map per class."""
+
+    samples: MaybeCount = None  # positive proposals per picture in the loss, at most; None: all that the box head has
+    resolution: Cells = 14
+    channels: Widths = (256, 256, 256, 256)
+    hidden: Width = 256
+
+    def head(self) -> "MaskHead":
+        return MaskHead(self)
+
+
+class MaskHead(Head):
+    """A mask in every box, for a model with `MaskSettings`."""
+
+    name, target = "mask", "masks"
+
+    def layers(self, channels: int, num_classes: int, norm: type | None) -> tuple[nn.Module, nn.Module]:
+        return mask_layers(channels, self.settings, norm), MaskPredictor(self.settings, num_classes)
+
+    def check(self, target: dict[str, Tensor], name: str, size: tuple[int, int]) -> None:
+        check_shape(target["masks"], f'{name}["masks"]', (len(target["boxes"]), *size))
+        check_mask_values(target["masks"], f'{name}["masks"]')
+
+    def learn_from(self, samples: Samples, target: dict[str, Tensor]) -> Samples:
+        """An object without a mask (all zero) can teach the box head, but not this one."""
+        return samples.positive(target["masks"].flatten(1).any(1).bool(), self.settings.samples)
+
+    def loss(self, logits: Tensor, samples: list[Samples], targets: list[dict[str, Tensor]]) -> Tensor:
+        return mask_loss(logits, samples, targets)
+
+    def results(self, logits: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """masks (K, 1, M, M): probabilities inside the box, from the map of the object's class."""
+        chosen = logits[torch.arange(len(logits), device=logits.device), found["labels"]].float()[:, None]
+        check_finite("masks", chosen)
+        return {"masks": chosen.sigmoid()}
+
+    def restore(self, result: dict[str, Tensor], _size: tuple[int, int], original_size: tuple[int, int]) -> None:
+        result["masks"] = paste_masks(result["masks"], result["boxes"], original_size)
+
+
+def mask_layers(channels: int, settings: MaskSettings, norm: type | None) -> nn.Sequential:
+    """(K, C, r, r) -> (K, channels[-1], r, r): a small segmentation network inside each region."""
+    widths = (channels, *settings.channels)
+    pairs = itertools.pairwise(widths)
+    return initialised(nn.Sequential(*(ConvNorm(before, after, 3, norm) for before, after in pairs)))
+
+
+class MaskPredictor(nn.Module):
+    """(K, C, r, r) -> mask logits (K, classes, 2r, 2r). Classes do not compete: each has its own sigmoid."""
+
+    def __init__(self, settings: MaskSettings, num_classes: int):
+        super().__init__()
+        self.conv5_mask = initialised(nn.ConvTranspose2d(settings.channels[-1], settings.hidden, 2, stride=2))
+        self.mask_fcn_logits = initialised(nn.Conv2d(settings.hidden, num_classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask_fcn_logits(F.relu_(self.conv5_mask(x)))
+
+
+def mask_loss(logits: Tensor, samples: list[Samples], targets: list[dict[str, Tensor]]) -> Tensor:
+    """Per-pixel binary cross entropy on the true class's map (Mask R-CNN, section 3).
+
+    logits: (S, classes, M, M). The true mask is cut out with RoIAlign too, and stays soft at its edges.
+    """
+    resolution = logits.shape[-1]
+    wanted = []
+    for picture, target in zip(samples, targets, strict=True):
+        masks = target["masks"].float()[:, None]  # (G, 1, H, W)
+        rois = torch.cat((picture.objects[:, None].float(), picture.boxes), dim=1)
+        wanted.append(ops.roi_align(masks, rois, resolution)[:, 0])
+    labels = torch.cat([s.labels for s in samples])[:, None, None, None]
+    # Along the last dimension of the map as it lies in memory: so will its gradient, which saves the copies.
+    chosen = logits.permute(0, 2, 3, 1).gather(3, labels.expand(-1, resolution, resolution, 1))[..., 0].float()
+    total = F.binary_cross_entropy_with_logits(chosen, torch.cat(wanted), reduction="sum")
+    return mean_or_zero(total, chosen.numel())
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pastes mask probabilities (K, 1, M, M) into pictures of `size` (height, width): float (K, 1, height, width).
+
+    Each mask gets a rim of one zero cell, its box grows with it, and the grown box is cut to whole pixels, first and
+    last included: so a mask can fade out beyond the box it was predicted in.
+    """
+    height, width = size
+    pasted = masks.new_zeros((len(masks), 1, height, width))
+    grown = grow_boxes(boxes, (masks.shape[-1] + 2) / masks.shape[-1]).to(torch.int64).tolist()
+    rimmed = F.pad(masks, (1, 1, 1, 1))  # (K, 1, M + 2, M + 2)
+    for index, (x1, y1, x2, y2) in enumerate(grown):
+        w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+        mask = F.interpolate(rimmed[index, None], size=(h, w), mode="bilinear", align_corners=False)[0]
+        left, top = max(x1, 0), max(y1, 0)
+        right, bottom = min(x1 + w, width), min(y1 + h, height)
+        if right > left and bottom > top:
+            pasted[index, :, top:bottom, left:right] = mask[:, top - y1 : bottom - y1, left - x1 : right - x1]
+    return pasted
+
+
+def grow_boxes(boxes: Tensor, factor: float) -> Tensor:
+    """Boxes (K, 4) made larger by `factor` about their centres."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) * 0.5
+    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
+    return torch.cat((centre - half, centre + half), dim=1)
