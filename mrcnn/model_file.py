@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mrcnn.validation import describe
 from mrcnn.files import CheckpointError, write_whole
+from mrcnn.validation import describe
 from mrcnn.weights import checked_state, refuse_differences
 
 FORMAT = "mrcnn 1"

@@ -13,13 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "mrcnn"
 # From the lowest: a module imports from its own line and those before it. A package stands for all of its modules.
 ROOMS = (
     ("settings", "processor", "files"),
-    ("checks",),
+    ("validation",),
     ("ops",),
+    ("sampling",),
     ("fused_conv", "layers"),
     ("boxes", "anchors", "images", "backbone"),
     ("rpn",),
-    ("box_head", "mask_head", "keypoint_head"),
+    ("box_head",),
     ("roi_heads",),
+    ("mask_head", "keypoint_head"),
     ("model",),
     ("weights", "model_file", "zoo"),
     ("data",),
