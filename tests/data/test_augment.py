@@ -222,14 +222,13 @@ def test_same_size_and_whole_window_change_nothing():
         assert_same(record, crop_or_pad(*record, 0, 0, 128, 128))
 
 
-def test_double_size():
+def test_twice_as_high_and_three_times_as_wide():
     for image, target in RECORDS:
-        bigger, scaled = resize(image, target, 256, 256)
-        assert torch.equal(scaled["masks"], target["masks"].repeat_interleave(2, 1).repeat_interleave(2, 2))
-        assert torch.equal(scaled["boxes"], target["boxes"] * 2)
+        bigger, scaled = resize(image, target, 256, 384)
+        assert torch.equal(scaled["masks"], target["masks"].repeat_interleave(2, 1).repeat_interleave(3, 2))
+        assert torch.equal(scaled["boxes"], target["boxes"] * torch.tensor([3, 2, 3, 2]))
         assert torch.equal(scaled["area"], scaled["masks"].sum((1, 2)).float())
-        assert torch.equal(scaled["keypoints"][..., :2], target["keypoints"][..., :2] * 2)
-        assert torch.equal(scaled["keypoints"][..., 2], target["keypoints"][..., 2])
+        assert torch.equal(scaled["keypoints"], target["keypoints"] * torch.tensor([3, 2, 1]))
         assert_true_record(bigger, scaled)
 
 
@@ -270,6 +269,7 @@ def test_objects_without_masks_go_by_their_boxes():
     target = select(target, torch.tensor([0, 0, 0])) | {"masks": torch.zeros(3, 128, 128, dtype=torch.uint8)}
     target["boxes"] = torch.tensor([[10.0, 10, 30, 50], [60, 60, 100, 100], [90, 10, 99, 20]])
     target["area"] = torch.tensor([800.0, 1000, 90])
+    assert torch.equal(resize(image, target, 64, 64)[1]["boxes"], target["boxes"] / 2)
     _, kept = crop_or_pad(image, target, 20, 0, 60, 128)
     assert kept["boxes"].tolist() == [[0, 10, 10, 50], [40, 60, 60, 100]]
     assert kept["area"].tolist() == [400, 500]
