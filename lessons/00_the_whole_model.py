@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 
 import mrcnn
-from mrcnn import box_head, boxes, images, keypoint_head, lab, roi_heads
+from mrcnn import box_head, boxes, images, keypoint_head, lab, mask_head, roi_heads, visualize
 from mrcnn.anchors import make_anchors
 from mrcnn.data import Playground
-from mrcnn.lab import check, drawings, pictures
+from mrcnn.lab import check, pictures
 from mrcnn.lab.exercises import tour
 from mrcnn.lab.flow import flow
 from mrcnn.lab.walk import changed, count_multiply_adds, erase, move, walk
@@ -392,8 +392,8 @@ pictures.draw_map(axes[0], found["masks"][0, 0], (28, 28), vmin=0, vmax=1)
 pictures.caption(axes[0], "as predicted", pictures.shape_of(found["masks"][0, 0]))
 pictures.draw_map(axes[1], pasted, batch.sizes[0], vmin=0, vmax=1)
 pictures.caption(axes[1], "pasted", pictures.shape_of(pasted))
-drawings.draw_image(axes[2], image)
-drawings.draw_mask(axes[2], pasted.numpy(), found["boxes"][0].numpy(), pictures.ORANGE)
+visualize.draw_image(axes[2], image)
+visualize.draw_mask(axes[2], pasted.numpy(), found["boxes"][0].numpy(), pictures.ORANGE)
 pictures.caption(axes[2], "where it is 0.5 or more")
 figure
 
@@ -486,7 +486,7 @@ scenes = {
 }
 figure, axes = pictures.panels(len(scenes), side=2.0)
 for (name, scene), where in zip(scenes.items(), axes, strict=True):
-    drawings.draw_objects(where, scene, model([scene])[0], model.labels)
+    visualize.draw_objects(where, scene, model([scene])[0], model.labels)
     pictures.caption(where, name)
 figure
 
@@ -535,7 +535,7 @@ with changed(model.rpn, "settings", nms_iou=1.0), changed(model.roi_heads, "box"
 
 figure, axes = pictures.panels(len(damaged), side=2.5)
 for (name, each), where in zip(damaged.items(), axes, strict=True):
-    count = drawings.draw_objects(where, image, each.result, model.labels)
+    count = visualize.draw_objects(where, image, each.result, model.labels)
     pictures.caption(where, name, f"{len(each.proposals)} proposals, {count} things found")
 
 for name, each in damaged.items():
@@ -606,7 +606,7 @@ stages = {
     "mask head": lambda: heads.predict("mask", maps, 4, [found["boxes"]]),
     "keypoint head": lambda: heads.predict("keypoint", maps, 4, [found["boxes"]]),
     "joints read": lambda: keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"]),
-    "masks pasted": lambda: model.roi_heads.restore(found, batch.sizes[0], batch.original_sizes[0]),
+    "masks pasted": lambda: mask_head.paste_masks(found["masks"], result["boxes"], batch.original_sizes[0]),
 }
 counted = {name: count_multiply_adds(stage) / 1e6 for name, stage in stages.items()}
 milliseconds = lab.timed(stages)

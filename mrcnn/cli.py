@@ -87,6 +87,18 @@ on_error_option = click.option(
     default="raise",
     help="What a missing or broken picture does: end the run, or be left out with a warning.",
 )
+
+
+def augment_help() -> str:
+    """What each name of `--augment` does, from the table of them."""
+    steps = [
+        f"{name}: {', '.join(step.replace('_', '-') for step, strength in options.items() if strength)}"
+        for name, options in AUGMENTATIONS.items()
+        if options
+    ]
+    return f"{'; '.join(steps)}. A turn, by quarters, is for pictures without an up and a down."
+
+
 builder_option = click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name.")
 
 
@@ -149,7 +161,7 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option(
     "--augment",
     type=click.Choice(list(AUGMENTATIONS)),
-    help="flip; full: also scale and colour; paste: also copy-paste; flip_paste: copy-paste with flips alone.",
+    help=augment_help(),
 )
 @workers_option
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")

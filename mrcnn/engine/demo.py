@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrcnn import zoo
+from mrcnn import visualize, zoo
 from mrcnn.boxes import iou
 from mrcnn.data import InMemory, Playground
 from mrcnn.engine import checkpoint
@@ -18,7 +18,6 @@ from mrcnn.engine.predict import detect
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
 from mrcnn.files import write_json
-from mrcnn.lab import drawings
 from mrcnn.processor import multiplies_bfloat16
 
 SCENES = 1_000_000  # of a run of any length: more than it sees, so that every scene is new
@@ -83,10 +82,10 @@ def draw(model: torch.nn.Module, test: Playground, metrics: dict[str, Any], out:
     images, targets = zip(*scenes, strict=True)
     results = [detect(model, image) for image in images]
     title = f"Scenes never seen in training, after {metrics['train_steps']} steps"
-    drawings.save(drawings.draw_page(images, results, targets, model.labels, title=title), out / "predictions.png")
+    visualize.save(visualize.draw_page(images, results, targets, model.labels, title=title), out / "predictions.png")
     losses = read_table(out / "losses.csv")
     title = f"playground_rcnn, {metrics['train_steps']} steps in {metrics['train_seconds']:.0f} s"
-    drawings.save(drawings.draw_curves(losses, metrics, title), out / "curves.png")
+    visualize.save(visualize.draw_curves(losses, metrics, title), out / "curves.png")
 
 
 def try_coins(model: torch.nn.Module, path: Path, min_score: float = 0.5) -> dict[str, int] | None:
@@ -97,7 +96,7 @@ def try_coins(model: torch.nn.Module, path: Path, min_score: float = 0.5) -> dic
     image, truth = photo
     result = detect(model, image)
     sure = result["scores"] >= min_score
-    drawings.save(drawings.draw_photo(image, result, model.labels, min_score=min_score), path)
+    visualize.save(visualize.draw_photo(image, result, model.labels, min_score=min_score), path)
     return {"coins": len(truth), "found": count_found(result["boxes"][sure], truth), "detections": int(sure.sum())}
 
 

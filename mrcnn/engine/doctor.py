@@ -84,8 +84,8 @@ def data_report(data: str, annotations: str, keypoints: str | None, drawing: Pat
     """Says what is in a data set and what is wrong with it, draws a page of it; returns how many problems there are."""
     from tqdm import tqdm
 
+    from mrcnn import visualize
     from mrcnn.data import labels_of, report
-    from mrcnn.lab import drawings
 
     with tqdm(desc="reading pictures", unit="", disable=None, leave=False) as bar:
         found = report(data, annotations, keypoints, on_picture=lambda _index: bar.update())
@@ -95,6 +95,6 @@ def data_report(data: str, annotations: str, keypoints: str | None, drawing: Pat
         count = min(12, len(dataset))
         samples = [dataset[place * len(dataset) // count] for place in range(count)]
         images, targets = zip(*samples, strict=True)
-        drawings.save(drawings.draw_samples(images, targets, labels_of(dataset)), drawing)
+        visualize.save(visualize.draw_samples(images, targets, labels_of(dataset)), drawing)
         echo(f"samples drawn in {drawing}")
     return len(found.problems)

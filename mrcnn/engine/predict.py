@@ -32,7 +32,7 @@ def predict(
     of the model; the drawings those from ``min_score`` on. A result's ``image_id`` is the place of its photograph in
     the list, from 1, and ``file_name`` says which it was.
     """
-    from mrcnn.lab import drawings
+    from mrcnn import visualize
 
     checked_state(model.state_dict(), "the model")
     out = Path(out)
@@ -48,7 +48,7 @@ def predict(
         found = detect(model, image)
         entries = one_list(found, number, model.labels or numbered_labels(found))
         results += [{"file_name": str(photo), **entry} for entry in entries]
-        drawings.save(drawings.draw_photo(image, found, model.labels, min_score=min_score), out / names[number - 1])
+        visualize.save(visualize.draw_photo(image, found, model.labels, min_score=min_score), out / names[number - 1])
     write_json(out / "results.json", results)
     return results, complaints
 

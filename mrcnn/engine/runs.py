@@ -138,12 +138,12 @@ def earlier_metrics(out: Path, steps: int) -> dict[str, Any]:
 
 
 def finish(model: torch.nn.Module, test: Any, metrics: dict[str, Any], out: Path, say: Say) -> None:
-    from mrcnn.lab import drawings
+    from mrcnn import visualize
 
     title = f"{model.builder}, {metrics['train_steps']} steps in {metrics['train_seconds']:.0f} s"
     measured = read_table(out / "metrics.csv")
-    figure = drawings.draw_curves(read_table(out / "losses.csv"), measured if len(measured) > 1 else metrics, title)
-    drawings.save(figure, out / "curves.png")
+    figure = visualize.draw_curves(read_table(out / "losses.csv"), measured if len(measured) > 1 else metrics, title)
+    visualize.save(figure, out / "curves.png")
     if test is not None:
         draw_predictions(model, test, out / "predictions.png")
     write_json(out / "metrics.json", metrics)
@@ -167,11 +167,11 @@ def _measure(test: Any, out: Path, workers: int) -> Callable[[torch.nn.Module, i
 
 
 def draw_predictions(model: torch.nn.Module, test: Any, path: Path, count: int = 9) -> None:
-    from mrcnn.lab import drawings
+    from mrcnn import visualize
 
     images, targets = zip(*[test[index] for index in range(min(count, len(test)))], strict=True)
     results = [detect(model, image) for image in images]
-    drawings.save(drawings.draw_page(images, results, targets, model.labels), path)
+    visualize.save(visualize.draw_page(images, results, targets, model.labels), path)
 
 
 def eval_run(

@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass, fields
 
 # What the names of `augment` stand for: options of `mrcnn.data.augment.make_augment`. "flip" alone is how the published
-# models were trained.
+# models were trained; "turn" is for pictures without an up and a down, as those taken from above.
 AUGMENTATIONS: dict[str, dict | None] = {
     "none": None,
     "flip": {"flip": 0.5, "scale": None, "colour": 0.0},
     "flip_paste": {"flip": 0.5, "scale": None, "colour": 0.0, "copy_paste": 1.0},
     "full": {"flip": 0.5, "scale": (0.7, 1.4), "colour": 0.3},
+    "turn": {"flip": 0.5, "turn": 0.75, "scale": (0.7, 1.4), "colour": 0.3},
     "paste": {"flip": 0.5, "scale": (0.7, 1.4), "colour": 0.3, "copy_paste": 0.5},
 }
 

@@ -1,4 +1,4 @@
-"""What the lessons import: checks, kernels in notebook cells, drawings, and CUDA kernels run on the CPU.
+"""What the lessons import: checks, kernels in notebook cells, pictures, and CUDA kernels run on the CPU.
 
 from mrcnn import lab
 from mrcnn.lab import check

@@ -11,10 +11,11 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from torch import Tensor
 
-from mrcnn.lab import drawings, pictures
-from mrcnn.lab.drawings import INK, PAPER
+from mrcnn import visualize
+from mrcnn.lab import pictures
 from mrcnn.lab.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 from mrcnn.lab.walk import Walk
+from mrcnn.visualize import INK, PAPER
 
 SIDE, GAP, HEAD, FOOT = 1.78, 0.4, 0.6, 0.4  # inches: a panel, between two, above it, below it
 SHOWN = 0.5  # detections from this score on have their masks and joints drawn
@@ -110,7 +111,7 @@ def arrow(figure: Figure, row: int, column: int) -> None:
 
 
 def draw_picture(axes: Axes, walk: Walk, *_: Any) -> None:
-    drawings.draw_image(axes, walk.image)
+    visualize.draw_image(axes, walk.image)
 
 
 def draw_normalised(axes: Axes, walk: Walk, *_: Any) -> None:
@@ -182,15 +183,15 @@ def draw_boxes(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) ->
 def draw_masks(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
     """The first nine at most, each with its class."""
     shown = shown[:9]
-    names = [drawings.label_name(each, labels) for each in walk.found["labels"][shown]]
+    names = [visualize.label_name(each, labels) for each in walk.found["labels"][shown]]
     pictures.draw_tiles(axes, walk.found["masks"][shown, 0], 2 if len(shown) <= 4 else 3, names, vmax=1)
 
 
 def draw_pasted(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
     pictures.draw_dimmed(axes, walk.image)
     boxes = walk.result["boxes"][shown].numpy()
-    for row, box, colour in zip(shown.tolist(), boxes, drawings.choose_colours(boxes), strict=True):
-        drawings.draw_mask(axes, walk.result["masks"][row, 0].numpy(), box, colour, 0.8)
+    for row, box, colour in zip(shown.tolist(), boxes, visualize.choose_colours(boxes), strict=True):
+        visualize.draw_mask(axes, walk.result["masks"][row, 0].numpy(), box, colour, 0.8)
 
 
 def draw_heatmaps(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
@@ -202,9 +203,9 @@ def draw_heatmaps(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any])
 def draw_read_joints(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
     pictures.draw_dimmed(axes, walk.image)
     for row in with_joints(walk, shown, labels).tolist():
-        sure = walk.result["keypoints_scores"][row].numpy() >= drawings.JOINT_SCORE
+        sure = walk.result["keypoints_scores"][row].numpy() >= visualize.JOINT_SCORE
         joints = walk.result["keypoints"][row].numpy()
-        drawings.draw_joints(axes, joints, labels["skeleton"], ORANGE, 0.8, sure)
+        visualize.draw_joints(axes, joints, labels["skeleton"], ORANGE, 0.8, sure)
 
 
 def with_joints(walk: Walk, shown: Tensor, labels: dict[str, Any]) -> Tensor:
@@ -214,4 +215,4 @@ def with_joints(walk: Walk, shown: Tensor, labels: dict[str, Any]) -> Tensor:
 
 
 def draw_answer(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
-    drawings.draw_objects(axes, walk.image, walk.result, labels, min_score=SHOWN)
+    visualize.draw_objects(axes, walk.image, walk.result, labels, min_score=SHOWN)

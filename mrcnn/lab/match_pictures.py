@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
+from mrcnn.visualize import COLOURS, INK, PAPER, draw_image
 
-from .drawings import COLOURS, INK, PAPER, draw_image
 from .pictures import GREY, caption, draw_boxes, draw_dimmed, page, panels
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

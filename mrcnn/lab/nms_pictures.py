@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from .drawings import COLOURS, INK, PAPER, draw_image
+from mrcnn.visualize import COLOURS, INK, PAPER, draw_image
+
 from .pictures import caption, draw_dimmed, page, panels
 
 KEPT, DROPPED, PALE = COLOURS[3], "#a8a8a8", "#e9e9e9"

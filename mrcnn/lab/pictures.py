@@ -1,6 +1,6 @@
 """Pictures of what lies between the picture and the answer: one function per kind of tensor.
 
-`draw_…` functions draw into axes; the others return a page. The look is that of `mrcnn.lab.drawings`: its colours, and
+`draw_…` functions draw into axes; the others return a page. The look is that of `mrcnn.visualize`: its colours, and
 never colour alone. Values from low to high go from dark to light (cividis, which needs no colour vision); signed values
 from black through grey, which is zero, to white. All maps are drawn over the area of the picture that they
 describe, whatever their resolution; coordinates are pixels of the batch.
@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from mrcnn.lab import drawings
-from mrcnn.lab.drawings import COLOURS, INK, PAPER
+from mrcnn import visualize
+from mrcnn.visualize import COLOURS, INK, PAPER
 
 ORANGE, SKY, PINK, GREEN, YELLOW, RED, BLUE = COLOURS
 VALUES, SIGNED = "cividis", "gray"
@@ -88,13 +88,13 @@ def shape_of(tensor: Tensor) -> str:
 def draw_dimmed(axes: Axes, image: Tensor) -> None:
     """The picture uint8 (3, H, W) in pale greys, as a ground for boxes and maps."""
     grey = image.float().mean(0, keepdim=True)
-    drawings.draw_image(axes, (150 + 105 / 255 * grey).to(torch.uint8).expand(3, -1, -1))
+    visualize.draw_image(axes, (150 + 105 / 255 * grey).to(torch.uint8).expand(3, -1, -1))
 
 
 def draw_batch(axes: Axes, pixels: Tensor) -> None:
     """Normalised pixels (3, H, W), moved and squeezed back into what a screen can show."""
     low, high = pixels.min(), pixels.max()
-    drawings.draw_image(axes, ((pixels - low) / (high - low).clamp(min=1e-6) * 255).to(torch.uint8).cpu())
+    visualize.draw_image(axes, ((pixels - low) / (high - low).clamp(min=1e-6) * 255).to(torch.uint8).cpu())
 
 
 def draw_map(axes: Axes, values: Tensor, size: tuple[int, int], signed: bool = False, **options: Any) -> None:
@@ -205,7 +205,7 @@ def draw_scores(axes: Axes, scores: Tensor, names: Sequence[str], fontsize: floa
 def normalisation(image: Tensor, pixels: Tensor) -> Figure:
     """A picture uint8 (3, h, w) and its normalised pixels (3, H, W): each channel, and all values counted."""
     figure, axes = panels(5, side=2.0)
-    drawings.draw_image(axes[0], image)
+    visualize.draw_image(axes[0], image)
     caption(axes[0], "the picture", f"uint8, {shape_of(image)}")
     limit = float(pixels.abs().max())
     for channel, name, each in zip(pixels, ("red", "green", "blue"), axes[1:4], strict=True):
@@ -312,7 +312,7 @@ def regions(image: Tensor, rois: Tensor, pooled: Tensor) -> Figure:
     figure, axes = panels(2 * len(rois), side=10.5 / len(rois) - 0.12, columns=len(rois), head=0.28)
     above, below = axes[: len(rois)], axes[len(rois) :]
     for roi, features, top, bottom in zip(rois.cpu(), pooled, above, below, strict=True):
-        drawings.draw_image(top, image)
+        visualize.draw_image(top, image)
         top.set_xlim(float(roi[0]), float(roi[2]))
         top.set_ylim(float(roi[3]), float(roi[1]))
         top.set_aspect("auto")

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from .drawings import COLOURS, INK, PAPER, draw_image, new_figure
+from mrcnn.visualize import COLOURS, INK, PAPER, draw_image, new_figure
 
 ORANGE, SKY, PINK, GREEN, YELLOW, RED, BLUE = COLOURS
 DOTS_PER_INCH = 80

@@ -21,7 +21,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .drawings import COLOURS, INK, PAPER
+from mrcnn.visualize import COLOURS, INK, PAPER
+
 from .trace import BUFFER, OPS, RACE, Trace
 
 SECTOR = 32  # bytes: the smallest piece of memory that a GPU fetches

@@ -2,23 +2,27 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from mrcnn.data import Playground
+from mrcnn.data import augment as augmentation
 from mrcnn.data.augment import (
     ColourJitter,
     Compose,
     CopyPaste,
     Flip,
     ScaleJitter,
-    frame,
+    Turn,
+    crop_or_pad,
     make_augment,
     mirror,
     paste,
     recolour,
     resize,
     select,
+    turn,
 )  # fmt: skip
 
 SCENES = Playground(60, seed=8)
@@ -61,8 +65,9 @@ def assert_true_record(image, target, slack: float = 0.0) -> None:
     "change",
     [
         lambda record: mirror(*record, SCENES.keypoint_flip),
+        lambda record: turn(*record, 1),
         lambda record: resize(*record, 40, 50),
-        lambda record: frame(*record, 3, 4, 60, 50),
+        lambda record: crop_or_pad(*record, 3, 4, 60, 50),
         lambda record: paste(*record, *RECORDS[1]),
         lambda record: make_augment(SCENES)(*record, chance()),
     ],
@@ -75,6 +80,33 @@ def test_what_augmentation_cannot_move_is_refused(change, unknown):
         change((image, target | {"depth": unknown}))
     kept = {"file_name": "a.png", "weather": 3, "sun": torch.tensor(0.5), "seed": 7}
     assert kept.items() <= change((image, target | kept))[1].items()
+
+
+class Doubled(Playground):
+    """Scenes with a second key that holds what the first one holds."""
+
+    def __init__(self, key: str):
+        super().__init__(60, seed=8)
+        self.key = key
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image, target | {"second": target[self.key]}
+
+
+@pytest.mark.parametrize("key", ["masks", "keypoints", "boxes", "area"])
+def test_a_new_key_moves_as_its_kind_does(key, monkeypatch):
+    """A key that is declared goes wherever the first one of its kind goes, with no word of it anywhere else."""
+    monkeypatch.setitem(augmentation.PER_OBJECT, "second", augmentation.PER_OBJECT[key])
+    scenes = Doubled(key)
+    cutting = {"scale": (0.5, 1.6), "copy_paste": 0.5}
+    whole = {"scale": None}  # where masks are cut, the box and the area around them, and no others, are made anew
+    augment = make_augment(scenes, turn=0.75, **(cutting if key in ("masks", "keypoints") else whole))
+    for seed in range(16):
+        image, target = scenes[seed]
+        _, moved = augment(*resize(image, target, 90, 200), chance(seed))
+        assert torch.equal(moved["second"], moved[key])
+        assert moved[key].sum() != target[key].sum() or not target[key].any()
 
 
 # --- flip
@@ -110,23 +142,93 @@ def test_flip_happens_as_often_as_asked():
     assert 80 < count < 160  # 120 expected, deviation 9
 
 
+# --- turn
+
+
+def unequal_sides(index: int):
+    """A record of 100 × 128 pixels, its keypoints on sixteenths of a pixel: a turn then rounds nothing."""
+    image, target = crop_or_pad(*RECORDS[index], 0, 20, 128, 100)
+    return image, target | {"keypoints": (target["keypoints"] * 16).round() / 16}
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_turn_against_numpy(quarters):
+    for index in range(len(RECORDS)):
+        image, target = unequal_sides(index)
+        turned, moved = turn(image, target, quarters)
+        assert np.array_equal(turned, np.rot90(image.numpy(), quarters, (1, 2)))
+        assert np.array_equal(moved["masks"], np.rot90(target["masks"].numpy(), quarters, (1, 2)))
+        for key in ("labels", "area", "iscrowd"):
+            assert torch.equal(moved[key], target[key])
+        assert_true_record(turned, moved)  # so each box is the tight one of its turned mask
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_keypoints_stay_on_their_pixels(quarters):
+    """A page for each keypoint, its pixel painted: there it still is, and not on the page of the left or right twin."""
+    for index in range(len(RECORDS)):
+        image, target = unequal_sides(index)
+        target["keypoints"][..., :2] = (target["keypoints"][..., :2].floor() + 0.25) * (
+            target["keypoints"][..., 2:] > 0
+        )
+        x, y, v = target["keypoints"].flatten(0, 1).unbind(1)  # (K J,)
+        there = v > 0
+        pages = torch.zeros(len(x), *image.shape[1:], dtype=torch.uint8)
+        pages[torch.arange(len(x)), y.long(), x.long()] = there.to(torch.uint8)
+        turned, moved = turn(pages, target, quarters)
+        new_x, new_y, new_v = moved["keypoints"].flatten(0, 1).unbind(1)
+        assert torch.equal(new_v, v)
+        assert (turned[torch.arange(len(x)), new_y.long(), new_x.long()] == there).all()
+        assert torch.equal(turned.flatten(1).sum(1), there)
+        assert not moved["keypoints"].flatten(0, 1)[~there].any()
+
+
+def test_four_turns_give_back_the_record():
+    for index in range(len(RECORDS)):
+        first = record = unequal_sides(index)
+        for _ in range(4):
+            record = turn(*record, 1)
+        assert_same(first, record)
+        assert_same(turn(*first, 3), turn(*turn(*first, 2), 1))
+        assert_same(turn(*first, 2), turn(*turn(*first, 1), 1))
+
+
+def test_turns_come_as_often_as_asked():
+    step, record = Turn(0.6), unequal_sides(0)
+    turned = [turn(*record, quarters)[0] for quarters in range(4)]
+    counts = [0] * 4
+    for seed in range(400):
+        image, _ = step(*record, chance(seed))
+        counts[next(k for k in range(4) if torch.equal(image, turned[k]))] += 1
+    assert 130 < counts[0] < 190  # 160 expected, deviation 10
+    assert all(50 < count < 110 for count in counts[1:])  # 80 each, deviation 8
+
+
+def test_turns_are_drawn_only_where_asked_for():
+    assert not any(isinstance(step, Turn) for step in make_augment(SCENES).steps)
+    augment = make_augment(SCENES, turn=1.0, flip=0.0, scale=None, colour=0.0)
+    for seed, (image, target) in enumerate(RECORDS):
+        turned, moved = augment(image, target, chance(seed))
+        assert any(torch.equal(turned, image.rot90(quarters, (1, 2))) for quarters in (1, 2, 3))
+        assert_true_record(turned, moved)
+
+
 # --- scale and crop
 
 
 def test_same_size_and_whole_window_change_nothing():
     for record in RECORDS:
         assert_same(record, resize(*record, 128, 128))
-        assert_same(record, frame(*record, 0, 0, 128, 128))
+        assert_same(record, crop_or_pad(*record, 0, 0, 128, 128))
 
 
-def test_double_size():
+def test_twice_as_high_and_three_times_as_wide():
     for image, target in RECORDS:
-        bigger, scaled = resize(image, target, 256, 256)
-        assert torch.equal(scaled["masks"], target["masks"].repeat_interleave(2, 1).repeat_interleave(2, 2))
-        assert torch.equal(scaled["boxes"], target["boxes"] * 2)
+        bigger, scaled = resize(image, target, 256, 384)
+        assert torch.equal(scaled["masks"], target["masks"].repeat_interleave(2, 1).repeat_interleave(3, 2))
+        assert torch.equal(scaled["boxes"], target["boxes"] * torch.tensor([3, 2, 3, 2]))
         assert torch.equal(scaled["area"], scaled["masks"].sum((1, 2)).float())
-        assert torch.equal(scaled["keypoints"][..., :2], target["keypoints"][..., :2] * 2)
-        assert torch.equal(scaled["keypoints"][..., 2], target["keypoints"][..., 2])
+        assert torch.equal(scaled["keypoints"], target["keypoints"] * torch.tensor([3, 2, 1]))
         assert_true_record(bigger, scaled)
 
 
@@ -144,7 +246,7 @@ def test_picture_and_masks_move_together():
 )
 def test_window_against_a_loop(left, top, width, height):
     for image, target in RECORDS:
-        cut, kept = frame(image, target, left, top, width, height)
+        cut, kept = crop_or_pad(image, target, left, top, width, height)
         assert cut.shape == (3, height, width)
         masks = torch.zeros(len(target["masks"]), height, width, dtype=torch.uint8)
         for i in range(max(0, -top), min(height, 128 - top)):
@@ -167,7 +269,8 @@ def test_objects_without_masks_go_by_their_boxes():
     target = select(target, torch.tensor([0, 0, 0])) | {"masks": torch.zeros(3, 128, 128, dtype=torch.uint8)}
     target["boxes"] = torch.tensor([[10.0, 10, 30, 50], [60, 60, 100, 100], [90, 10, 99, 20]])
     target["area"] = torch.tensor([800.0, 1000, 90])
-    _, kept = frame(image, target, 20, 0, 60, 128)
+    assert torch.equal(resize(image, target, 64, 64)[1]["boxes"], target["boxes"] / 2)
+    _, kept = crop_or_pad(image, target, 20, 0, 60, 128)
     assert kept["boxes"].tolist() == [[0, 10, 10, 50], [40, 60, 60, 100]]
     assert kept["area"].tolist() == [400, 500]
 

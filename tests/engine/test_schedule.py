@@ -70,7 +70,7 @@ def test_a_model_without_anything_to_train_is_refused():
         ({"seconds": -1.0}, "seconds must be more than 0, got -1.0"),
         ({"steps": 1, "lr": float("nan")}, "lr must be more than 0, got nan"),
         ({"steps": 1, "optimizer": "adam"}, "optimizer must be 'sgd', 'adamw' or 'muon', got 'adam'"),
-        ({"steps": 1, "augment": "turn"}, "augment must be one of none, flip, flip_paste"),
+        ({"steps": 1, "augment": "spin"}, "augment must be one of none, flip, flip_paste"),
         ({"steps": 1, "schedule": "line"}, "schedule must be"),
         ({"steps": 1, "warmup": 1.0}, "warmup must be a share"),
         ({"steps": 1, "milestones": (0.5, 60_000)}, "milestones must be shares of the run"),

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from mrcnn.cli import main
+from mrcnn.engine.settings import AUGMENTATIONS
 from mrcnn.model_file import SHIPPED
 
 matplotlib.use("Agg")
@@ -101,7 +102,7 @@ def use_data(folder: Path, out: Path) -> None:
     elif what == "eval":
         command("eval", *which, *on_error, "--weights", folder / "model.pt", "--out", out / "metrics.json", out=out)
     elif what == "train":
-        augment = ["--augment", random.choice(["none", "full", "paste"])]
+        augment = ["--augment", random.choice(list(AUGMENTATIONS))]
         command("train", *which, *on_error, *TRAIN, *augment, "--out", out, out=out)
     else:
         sound = data(folder.parent / "sound")

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 import mrcnn
 from mrcnn import backbone
 from mrcnn.data import Playground, collate
-from mrcnn.engine.checkpoint import load_model, save_model
 from mrcnn.model import MaskRCNN, ModelSettings
+from mrcnn.model_file import save_model
 from mrcnn.roi_heads import Head, HeadSettings
 from mrcnn.sampling import mean_or_zero
 from mrcnn.settings import Cells
+from mrcnn.zoo import load_model
 
 # ---- a head: is a person's nose left or right of the middle of its box?
 

@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from mrcnn.files import write_whole
+
 # Okabe & Ito, without black; neighbours in the list differ in lightness too.
 COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 INK, PAPER = "#222222", "#ffffff"
@@ -221,8 +223,6 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Writes the figure whole or not at all."""
-    from mrcnn.files import write_whole
-
     kind = Path(path).suffix.lstrip(".").lower() or "png"
     write: Callable[[IO[bytes]], None] = lambda file: figure.savefig(file, format=kind)  # noqa: E731
     write_whole(path, write)
