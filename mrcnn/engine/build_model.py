@@ -10,7 +10,7 @@ import torch
 
 from mrcnn import model_file, zoo
 from mrcnn.data.coco_names import COCO_CATEGORIES
-from mrcnn.data.people import KEYPOINT_NAMES, SKELETON
+from mrcnn.data.playground.people import KEYPOINT_NAMES, SKELETON
 from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.weights import load_torchvision, published_weights, read_weights

@@ -12,8 +12,8 @@ import torch
 
 from mrcnn.data import Playground, collate
 from mrcnn.data import playground as module
-from mrcnn.data.drawing import Layer
-from mrcnn.data.people import (
+from mrcnn.data.playground.canvas import Layer
+from mrcnn.data.playground.people import (
     ANKLE,
     ELBOW,
     HIP,
@@ -25,7 +25,7 @@ from mrcnn.data.people import (
     draw_person,
     random_pose,
 )
-from mrcnn.data.things import draw_ball, draw_ring
+from mrcnn.data.playground.shapes import draw_ball, draw_ring
 
 LIGHT = (0.0, 0.0, 1.0)
 SCENES = 120

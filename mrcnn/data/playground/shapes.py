@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .drawing import Layer, Light, noise
+from .canvas import Layer, Light, noise
 
 
 def square(x: float, y: float, radius: float) -> tuple[float, float, float, float]:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from .drawing import Layer, Light, noise, random_colour, random_light
-from .masks import tight_boxes
+from ..masks import tight_boxes
+from ..write import coco_json
+from .canvas import Layer, Light, noise, random_colour, random_light
 from .people import KEYPOINT_FLIP, KEYPOINT_NAMES, SKELETON, draw_person, person_palette
-from .things import DRAW, RADIUS, backdrop, draw_coin
-from .write import coco_json
+from .shapes import DRAW, RADIUS, backdrop, draw_coin
 
 CATEGORIES = ["background", "person", "ball", "box", "triangle", "star", "ring"]
 PERSON, BALL = 1, 2
@@ -87,7 +87,7 @@ def coin_table(rng: np.random.Generator, size: int, light: Light, grey: bool, be
     return things
 
 
-def settle(things: list[Thing], size: int) -> tuple[list[Thing], np.ndarray]:
+def resolve(things: list[Thing], size: int) -> tuple[list[Thing], np.ndarray]:
     """Who stays, and the map of owners (size, size): the index of the thing seen at each pixel, -1 for the backdrop.
 
     From front to back: a thing with too little left in sight is dropped, and so does not cover what is behind it.
@@ -150,7 +150,7 @@ def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list
         if u[3] < 0.3:  # a dark or a bright room
             first, second = (first * 0.4, second * 0.4) if u[3] < 0.2 else (0.6 + first * 0.4, 0.6 + second * 0.4)
         choose = coin_table if table else choose_things
-        things, owner = settle(choose(rng, size, light, grey, [first, second]), size)
+        things, owner = resolve(choose(rng, size, light, grey, [first, second]), size)
     picture = backdrop(rng, size, (first, second))
     if rng.random() < 0.6:
         cast_shadow(rng, picture, owner >= 0, light)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .drawing import Layer, Light, random_colour
+from .canvas import Layer, Light, random_colour
 
 KEYPOINT_NAMES = [
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
