@@ -783,8 +783,8 @@ for name, (yours, grid, block, out) in launches.items():
 # How many rounds does it take? For the chain of nine, and for the scene's candidates? Guess.
 
 
-# %% exercise="settle"
-def settle(overlaps):
+# %% exercise="resolve"
+def resolve(overlaps):
     """The set, bool (N,), and how many rounds changed it (the last, which changes nothing, does not count).
 
     `overlaps` is the table (N, N), bool. N rounds are always enough. About 6 lines.
@@ -792,11 +792,11 @@ def settle(overlaps):
     ...
 
 
-# %% [markdown] solution="settle"
+# %% [markdown] solution="resolve"
 # <details><summary>Solution</summary>
 #
 # ```python
-# def settle(overlaps):
+# def resolve(overlaps):
 #     kept = torch.ones_like(overlaps[0])
 #     for rounds in range(len(overlaps) + 1):
 #         struck = (overlaps & kept[:, None]).any(0)  # column j: some i in the set overlaps it
@@ -810,9 +810,9 @@ def settle(overlaps):
 # </details>
 
 # %%
-settle = check(suppression.settle, settle)
+resolve = check(suppression.resolve, resolve)
 for name, some in {"chain": links, "scene": candidates, "1,000": many}.items():
-    kept_flags, rounds = settle(suppression_library.overlap_matrix(some, 0.4))
+    kept_flags, rounds = resolve(suppression_library.overlap_matrix(some, 0.4))
     print(f"{name}: {len(some)} boxes, {rounds} rounds")
 
 # %% [markdown]
@@ -921,7 +921,7 @@ print("by masks:", scan_rows((mask_iou(sticks) > 0.5).triu(1)).tolist())
 # <details><summary>Answer</summary>
 #
 # A warp: 32 threads that go together. `__ballot_sync` collects one yes or no of each into a 32-bit word, in one
-# instruction. Where each thread has one box, the word makes itself: see `nms_settle` in `csrc/nms/nms.cu`.
+# instruction. Where each thread has one box, the word makes itself: see `nms_resolve` in `csrc/nms/nms.cu`.
 #
 # </details>
 #
@@ -945,5 +945,5 @@ print("by masks:", scan_rows((mask_iou(sticks) > 0.5).triu(1)).tolist())
 # - **Doing without.** A threshold is a guess: high, and duplicates stay; low, and people in a crowd vanish. Detectors
 #   that compare their own answers with attention (DETR: Carion et al., 2020) need no NMS.
 #
-# **Read on** `csrc/nms/nms.cu`, top to bottom: compare, settle, strike. `csrc/nms/nms_cpu.cpp`: many lanes at once,
+# **Read on** `csrc/nms/nms.cu`, top to bottom: compare, resolve, suppress. `csrc/nms/nms_cpu.cpp`: many lanes at once,
 # and no division unless it matters. Lesson 07: from the boxes that are left, back to the features.

@@ -148,7 +148,7 @@ int64_t arranged_block(int64_t i, int64_t count) {
 // ---- a block -----------------------------------------------------------------------------------------------
 
 // If all lanes that some lane waits for have come, hand out what they brought. Nobody waits for a lane that has ended.
-bool settle_warp(int warp) {
+bool resolve_warp(int warp) {
   Thread* lanes = threads + warp * warpSize;
   const int count = std::min(warpSize, thread_count - warp * warpSize);
   bool any = false;
@@ -186,11 +186,11 @@ void run_warp(int warp) {  // until every lane has ended or waits for other warp
   do {
     for (int lane : arrange(lanes, std::min(warpSize, thread_count - warp * warpSize)))
       if (threads[warp * warpSize + lane].state == State::ready && failure.empty()) resume(warp * warpSize + lane);
-  } while (failure.empty() && settle_warp(warp));
+  } while (failure.empty() && resolve_warp(warp));
 }
 
 // Nobody can go on: either all stand at one barrier, or the kernel is wrong. Returns whether they may pass.
-bool settle_block() {
+bool resolve_block() {
   int waiting = -1, absent = -1;
   for (int i = 0; i < thread_count; ++i) {
     const Thread& thread = threads[i];
@@ -228,7 +228,7 @@ void run_block() {
   if (listener.block_begins) listener.block_begins();
   do {
     for (int warp : arrange(warps, (thread_count + warpSize - 1) / warpSize)) run_warp(warp);
-  } while (failure.empty() && settle_block());
+  } while (failure.empty() && resolve_block());
 }
 
 [[noreturn]] void refuse(const Kernel& launch, const std::string& why) {

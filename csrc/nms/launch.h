@@ -5,7 +5,7 @@
 
 namespace mrcnn {
 
-// Boxes that are looked at together: a strip is settled within itself, then strikes out what comes after it.
+// Boxes that are looked at together: a strip is resolved within itself, then suppresses what comes after it.
 constexpr int nms_strip = 2048;
 
 template <typename Real>

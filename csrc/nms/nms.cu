@@ -5,8 +5,8 @@
 //
 //             boxes, best first
 //    strip   |=====|-----------------------------|     1. compare: which boxes of the strip overlap which, as bits
-//                                                      2. settle:  which of them are kept
-//    later         |.....x......xx......x........|     3. strike:  drop the later boxes that a kept one overlaps
+//                                                      2. resolve: which of them are kept
+//    later         |.....x......xx......x........|     3. suppress: drop the later boxes that a kept one overlaps
 //    strip         |=====|-----------------------|     and the same again
 //
 // Everything stays on the device, and the number of launches is known beforehand: no waiting.
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(compare_threads, 4)
   overlaps[word * nms_strip + i] = bits;
 }
 
-// ---- 2. settle ---------------------------------------------------------------------------------------------
+// ---- 2. resolve --------------------------------------------------------------------------------------------
 //
 // The greedy answer is the only set with: a box is in it when no better box in it overlaps it. It is found as a fixed
 // point: begin with all boxes, and let all of them ask at once whether a better one still in the set overlaps them.
@@ -70,11 +70,11 @@ __global__ void __launch_bounds__(compare_threads, 4)
 //
 //    one block; thread t asks for boxes t and t + 1024; a warp's 32 answers are one word, made by a ballot
 
-constexpr int settle_threads = 1024;
-constexpr int boxes_per_thread = nms_strip / settle_threads;
+constexpr int resolve_threads = 1024;
+constexpr int boxes_per_thread = nms_strip / resolve_threads;
 
-__global__ void __launch_bounds__(settle_threads)
-    nms_settle(int64_t n, int64_t strip, const unsigned* __restrict__ overlaps, unsigned* __restrict__ dropped,
+__global__ void __launch_bounds__(resolve_threads)
+    nms_resolve(int64_t n, int64_t strip, const unsigned* __restrict__ overlaps, unsigned* __restrict__ dropped,
                int64_t* __restrict__ survivors, int* __restrict__ survivor_count) {
   __shared__ unsigned kept[strip_words];
   const int lane = threadIdx.x % warpSize;
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(settle_threads)
 
   unsigned alive[boxes_per_thread];  // the word of each of this thread's boxes: not dropped by an earlier strip
   for (int r = 0; r < boxes_per_thread; ++r) {
-    const int i = r * settle_threads + threadIdx.x, word = i / word_bits;
+    const int i = r * resolve_threads + threadIdx.x, word = i / word_bits;
     const bool there = i < count && !(dropped[(strip + i) / word_bits] >> lane & 1);
     alive[r] = __ballot_sync(~0u, there);
     if (lane == 0) kept[word] = alive[r];
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(settle_threads)
   while (__syncthreads_or(changed)) {
     unsigned next[boxes_per_thread];
     for (int r = 0; r < boxes_per_thread; ++r) {
-      const int i = r * settle_threads + threadIdx.x;
+      const int i = r * resolve_threads + threadIdx.x;
       bool keep = alive[r] >> lane & 1;
       for (int word = 0; keep && word <= i / word_bits; ++word)
         keep = (overlaps[word * nms_strip + i] & kept[word]) == 0;
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(settle_threads)
     __syncthreads();  // all have read the old set
     changed = false;
     for (int r = 0; r < boxes_per_thread; ++r) {
-      const int word = (r * settle_threads + threadIdx.x) / word_bits;
+      const int word = (r * resolve_threads + threadIdx.x) / word_bits;
       if (lane == 0 && kept[word] != next[r]) {
         kept[word] = next[r];
         changed = true;
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(settle_threads)
   }
 
   for (int r = 0; r < boxes_per_thread; ++r) {
-    const int i = r * settle_threads + threadIdx.x;
+    const int i = r * resolve_threads + threadIdx.x;
     int before = __popc(kept[i / word_bits] & ((1u << lane) - 1));
     for (int word = 0; word < i / word_bits; ++word) before += __popc(kept[word]);
     const bool keep = kept[i / word_bits] >> lane & 1;
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(settle_threads)
   }
 }
 
-// ---- 3. strike ---------------------------------------------------------------------------------------------
+// ---- 3. suppress -------------------------------------------------------------------------------------------
 //
 //                     later boxes ->
 //    survivors   |  block (0,0) | block (1,0) | ...      A thread has one later box, and compares it with 128
@@ -129,17 +129,17 @@ __global__ void __launch_bounds__(settle_threads)
 //    survivors   |  block (0,1) | block (1,1) | ...      warp's 32 answers are one word, added with one atomic.
 //    128-255
 
-constexpr int strike_threads = 256;
-constexpr int strike_survivors = 128;
+constexpr int suppress_threads = 256;
+constexpr int suppress_survivors = 128;
 
 template <typename Real>
-__global__ void __launch_bounds__(strike_threads)
-    nms_strike(NmsProblem<Real> p, int64_t strip, const int64_t* __restrict__ survivors,
+__global__ void __launch_bounds__(suppress_threads)
+    nms_suppress(NmsProblem<Real> p, int64_t strip, const int64_t* __restrict__ survivors,
                const int* __restrict__ survivor_count, unsigned* dropped) {
-  __shared__ Box<Real> better[strike_survivors];
-  __shared__ int64_t better_group[strike_survivors];
-  const int first = blockIdx.y * strike_survivors, count = min(*survivor_count - first, strike_survivors);
-  const int64_t later = strip + nms_strip, block_first = later + int64_t(blockIdx.x) * strike_threads;
+  __shared__ Box<Real> better[suppress_survivors];
+  __shared__ int64_t better_group[suppress_survivors];
+  const int first = blockIdx.y * suppress_survivors, count = min(*survivor_count - first, suppress_survivors);
+  const int64_t later = strip + nms_strip, block_first = later + int64_t(blockIdx.x) * suppress_threads;
   if (count <= 0 || group_at(p, block_first) > group_at(p, later - 1)) return;  // the whole block: no group in common
 
   for (int s = threadIdx.x; s < count; s += blockDim.x) {
@@ -189,10 +189,12 @@ void launch_nms(const NmsProblem<Real>& p, const NmsWorkspace& w, void* stream) 
     const int64_t count = p.n - strip < nms_strip ? p.n - strip : nms_strip, later = p.n - strip - count;
     const dim3 compare(blocks_for(count, compare_threads), blocks_for(count, word_bits));
     CUDA_LAUNCH((nms_compare<Real>), compare, compare_threads, 0, s, p, strip, w.overlaps);
-    CUDA_LAUNCH(nms_settle, 1, settle_threads, 0, s, p.n, strip, w.overlaps, w.dropped, w.survivors, w.survivor_count);
+    CUDA_LAUNCH(
+        nms_resolve, 1, resolve_threads, 0, s, p.n, strip, w.overlaps, w.dropped, w.survivors, w.survivor_count);
     if (later == 0) break;
-    const dim3 strike(blocks_for(later, strike_threads), blocks_for(nms_strip, strike_survivors));
-    CUDA_LAUNCH((nms_strike<Real>), strike, strike_threads, 0, s, p, strip, w.survivors, w.survivor_count, w.dropped);
+    const dim3 suppress(blocks_for(later, suppress_threads), blocks_for(nms_strip, suppress_survivors));
+    CUDA_LAUNCH(
+        (nms_suppress<Real>), suppress, suppress_threads, 0, s, p, strip, w.survivors, w.survivor_count, w.dropped);
   }
 }
 

@@ -94,7 +94,7 @@ def nms_program(*changes, strip: int = 2048) -> Program:
     text = (CSRC / "nms/nms.cu").read_text()
     header = (CSRC / "nms/launch.h").read_text().replace("#pragma once", "")
     text = change(text, '#include "nms/launch.h"', change(header, "nms_strip = 2048", f"nms_strip = {strip}"))
-    text = change(text, "settle_threads = 1024", f"settle_threads = {strip // 2}")
+    text = change(text, "resolve_threads = 1024", f"resolve_threads = {strip // 2}")
     for each in changes:
         text = change(text, *each)
     text = "\n".join(

@@ -11,7 +11,7 @@ from mrcnn.lab.exercises.suppression_library import overlap
 NAMES = {"box_maths": box_maths, "overlap": overlap}
 EXERCISES = [
     "greedy", "overlap_matrix", "scan_rows", "sorted_nms", "pair_matrix", "pack", "mask_words", "mask_tiles",
-    "scan_words", "settle", "soft_nms", "mask_iou",
+    "scan_words", "resolve", "soft_nms", "mask_iou",
 ]  # fmt: skip
 
 # Of each exercise: what is replaced in the solution, by what, and a part of the message that then comes.
@@ -110,7 +110,7 @@ MISTAKES = {
         ("[w] |= words", "[w] = words", "though the kept box"),
         ("if (threadIdx.x == 0) kept[i]", "if (threadIdx.x == 0 && keep) kept[i]", "were never written"),
     ],
-    "settle": [
+    "resolve": [
         (
             "struck = (overlaps & kept[:, None]).any(0)",
             "struck = (overlaps & kept[:, None]).any(0) | ~kept",

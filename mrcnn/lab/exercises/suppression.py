@@ -301,12 +301,12 @@ def _judge_sorted_nms(answer) -> None:
 # ---- the exercises at the end ----------------------------------------------------------------------------------------
 
 
-def _judge_settle(answer) -> None:
+def _judge_resolve(answer) -> None:
     overlaps = right.overlap_matrix(right.crowd(80), 0.5)
     got = answer(overlaps)
     if not isinstance(got, tuple) or len(got) != 2:
         raise Wrong("expected two things: kept (n,), and the number of rounds that changed it")
-    (kept, rounds), (want, want_rounds) = got, right.settle(overlaps)
+    (kept, rounds), (want, want_rounds) = got, right.resolve(overlaps)
     same_shape(kept, want)
     if torch.equal(kept, ~overlaps.any(0)):
         raise Wrong(
@@ -382,6 +382,6 @@ pack = Exercise(_judge_pack, right.pack)
 mask_words = Exercise(_judge_words, right.mask_words, _wrap_words)
 mask_tiles = Exercise(_judge_mask_tiles, right.mask_words, _wrap_words)
 scan_words = Exercise(_judge_scan_words, right.scan_words, _wrap_scan_words)
-settle = Exercise(_judge_settle, right.settle)
+resolve = Exercise(_judge_resolve, right.resolve)
 soft_nms = Exercise(_judge_soft_nms, right.soft_nms)
 mask_iou = Exercise(_judge_mask_iou, right.mask_iou)

@@ -89,7 +89,7 @@ def scan_words(words: Tensor) -> Tensor:
     return scan_rows(bits_of(words)[:, : len(words)])
 
 
-def settle(overlaps: Tensor) -> tuple[Tensor, int]:
+def resolve(overlaps: Tensor) -> tuple[Tensor, int]:
     kept = torch.ones_like(overlaps[0])
     rounds = 0
     while not torch.equal(asked := ~(overlaps & kept[:, None]).any(0), kept):
