@@ -1,8 +1,8 @@
 """How long a data set of COCO's size takes to open, and how much memory: `python benchmarks/coco_start.py`.
 
-Makes annotations as large as train2017's, 118,287 pictures with 860,001 objects, and a second file with the joints of
-its 258,003 people, and opens them in a process of its own. The pictures are empty files: only that they are there
-matters at that time.
+Makes annotations as large as train2017's, 118,287 pictures with 860,001 objects, and a second file with the
+keypoints of its 258,003 people, and opens them in a process of its own. The pictures are empty files: only that they
+are there matters at that time.
 """
 
 import argparse

@@ -407,12 +407,12 @@ figure
 # %%
 heatmaps = model.roi_heads.predict("keypoint", maps, 4, [found["boxes"]])
 found["keypoints"], found["keypoints_scores"] = keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"])
-print("heatmaps:", tuple(heatmaps.shape), " joints:", tuple(found["keypoints"].shape))
+print("heatmaps:", tuple(heatmaps.shape), " keypoints:", tuple(found["keypoints"].shape))
 
 person = found["labels"].tolist().index(names.index("person"))
 some = ("nose", "left_wrist", "right_wrist", "left_knee", "right_ankle")
 chosen = {name: model.labels["keypoint_names"].index(name) for name in some}
-pictures.joints(whole.seen, found["boxes"][person], heatmaps[person], found["keypoints"][person], chosen)
+pictures.keypoints(whole.seen, found["boxes"][person], heatmaps[person], found["keypoints"][person], chosen)
 
 # %% [markdown]
 # ### Build it: read a joint from its heatmap
@@ -422,17 +422,17 @@ pictures.joints(whole.seen, found["boxes"][person], heatmaps[person], found["key
 # and add the box's corner.
 
 
-# %% exercise="read_joint"
-def read_joint(heatmap, box):
+# %% exercise="read_keypoint"
+def read_keypoint(heatmap, box):
     """A heatmap (M, M) and its box (4,) [x1, y1, x2, y2] -> x and y in the picture. About 7 lines."""
     ...
 
 
-# %% [markdown] solution="read_joint"
+# %% [markdown] solution="read_keypoint"
 # <details><summary>Solution</summary>
 #
 # ```python
-# def read_joint(heatmap, box):
+# def read_keypoint(heatmap, box):
 #     size = box[2:] - box[:2]
 #     width, height = size.ceil().int().tolist()
 #     large = F.interpolate(heatmap[None, None], size=(height, width), mode="bicubic", align_corners=False)[0, 0]
@@ -445,8 +445,8 @@ def read_joint(heatmap, box):
 # </details>
 
 # %%
-read_joint = check(tour.read_joint, read_joint)
-x, y = read_joint(heatmaps[person, 0], found["boxes"][person])
+read_keypoint = check(tour.read_keypoint, read_keypoint)
+x, y = read_keypoint(heatmaps[person, 0], found["boxes"][person])
 print(f"the nose is at x = {x:.1f}, y = {y:.1f}")
 
 # %% [markdown]
@@ -605,7 +605,7 @@ stages = {
     "box head": lambda: heads.predict("box", maps, 4, proposals),
     "mask head": lambda: heads.predict("mask", maps, 4, [found["boxes"]]),
     "keypoint head": lambda: heads.predict("keypoint", maps, 4, [found["boxes"]]),
-    "joints read": lambda: keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"]),
+    "keypoints read": lambda: keypoint_head.heatmaps_to_keypoints(heatmaps, found["boxes"]),
     "masks pasted": lambda: mask_head.paste_masks(found["masks"], result["boxes"], batch.original_sizes[0]),
 }
 counted = {name: count_multiply_adds(stage) / 1e6 for name, stage in stages.items()}

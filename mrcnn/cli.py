@@ -26,7 +26,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(package_name="mrcnn")
 def cli() -> None:
-    """Mask R-CNN from scratch: boxes, masks and body joints."""
+    """Mask R-CNN from scratch: boxes, masks and keypoints."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,7 +65,7 @@ def data_options(prefix: str = "", required: bool = True) -> Any:
     options = [
         click.option(f"--{prefix}data", required=required, help=f'Folder of the {what}, or "playground".'),
         click.option(f"--{prefix}annotations", help="Their annotations: a JSON file in COCO's format."),
-        click.option(f"--{prefix}keypoints", help="A second such file, with the joints of the same objects."),
+        click.option(f"--{prefix}keypoints", help="A second such file, with the keypoints of the same objects."),
     ]
     return _together(options)
 
@@ -231,7 +231,7 @@ def evaluate(
     workers: int | None,
     device: str | None,
 ) -> None:
-    """COCO metrics of a model for boxes, masks and joints."""
+    """COCO metrics of a model for boxes, masks and keypoints."""
     from mrcnn.engine.runs import DataSource, eval_run
 
     eval_run(

@@ -96,7 +96,9 @@ def checked_labels(labels: Any, num_classes: int) -> dict[str, list] | None:
     for name in ("categories", "category_ids"):
         if len(labels[name]) < num_classes:
             raise ValueError(f'labels["{name}"] must be of {num_classes} classes, got {len(labels[name])}')
-    joints = len(labels["keypoint_names"])
-    if not all(len(bone) == 2 and all(j in range(joints) for j in bone) for bone in labels["skeleton"]):
-        raise ValueError(f'labels["skeleton"] must be pairs of joints below {joints}, got {labels["skeleton"]!r:.80}')
+    keypoints = len(labels["keypoint_names"])
+    if not all(len(bone) == 2 and all(j in range(keypoints) for j in bone) for bone in labels["skeleton"]):
+        raise ValueError(
+            f'labels["skeleton"] must be pairs of keypoints below {keypoints}, got {labels["skeleton"]!r:.80}'
+        )
     return labels

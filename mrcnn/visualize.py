@@ -24,8 +24,8 @@ from mrcnn.files import write_whole
 COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 INK, PAPER = "#222222", "#ffffff"
 
-# Shown from this score on. A joint's score is the height of its heatmap's peak, a logit.
-SCORE, JOINT_SCORE = 0.5, 0.0
+# Shown from this score on. A keypoint's score is the height of its heatmap's peak, a logit.
+SCORE, KEYPOINT_SCORE = 0.5, 0.0
 
 # Whole sizes of text and lines are for a picture shown 3.2 inches wide; others scale with it.
 WIDTH = 3.2
@@ -39,7 +39,7 @@ def draw_objects(
     labels: dict[str, Any] | None,
     *,
     min_score: float = SCORE,
-    min_joint_score: float = JOINT_SCORE,
+    min_keypoint_score: float = KEYPOINT_SCORE,
     scale: float = 1.0,
 ) -> int:
     """Draws a picture and its objects, results or ground truth; returns how many.
@@ -62,12 +62,12 @@ def draw_objects(
             draw_mask(axes, objects["masks"][row].reshape(objects["masks"].shape[-2:]), boxes[row], colour, scale)
         draw_box(axes, boxes[row], colour, scale)
         tags.append((row, colour))
-    for row, colour in tags:  # joints and names above all masks
-        if "keypoints" in objects and _has_joints(objects["labels"][row], labels):
-            joints = objects["keypoints"][row]
-            sure = objects["keypoints_scores"][row] >= min_joint_score if "keypoints_scores" in objects else None
-            draw_joints(
-                axes, joints, (labels or {}).get("skeleton", ()), colour, scale * _thinner(axes, boxes[row]), sure
+    for row, colour in tags:  # keypoints and names above all masks
+        if "keypoints" in objects and _has_keypoints(objects["labels"][row], labels):
+            keypoints = objects["keypoints"][row]
+            sure = objects["keypoints_scores"][row] >= min_keypoint_score if "keypoints_scores" in objects else None
+            draw_keypoints(
+                axes, keypoints, (labels or {}).get("skeleton", ()), colour, scale * _thinner(axes, boxes[row]), sure
             )
     for row, colour in tags:
         score = scores[row] if "scores" in objects else None
@@ -78,7 +78,7 @@ def draw_objects(
 _PARTS = {"boxes", "labels", "scores", "masks", "keypoints", "keypoints_scores"}
 
 
-def _has_joints(label: int, labels: dict[str, Any] | None) -> bool:
+def _has_keypoints(label: int, labels: dict[str, Any] | None) -> bool:
     return labels is None or int(label) in labels["keypoint_labels"]
 
 
@@ -152,28 +152,28 @@ def draw_box(axes: Axes, box: np.ndarray, colour: str, scale: float = 1.0) -> No
     )
 
 
-def draw_joints(
+def draw_keypoints(
     axes: Axes,
-    joints: np.ndarray,
+    keypoints: np.ndarray,
     skeleton: Sequence[Sequence[int]],
     colour: str,
     scale: float = 1.0,
     sure: np.ndarray | None = None,
 ) -> None:
-    """Joints (J, 3) [x, y, v] and the bones between them. v 0: not there; v 1 in ground truth: hidden, drawn hollow.
+    """Keypoints (J, 3) [x, y, v] and the bones between them. v 0: not there; v 1 in ground truth: hidden, drawn hollow.
 
-    ``sure`` (J,) says which joints of a prediction to draw; without it the joints are ground truth.
+    ``sure`` (J,) says which keypoints of a prediction to draw; without it the keypoints are ground truth.
     """
-    there = joints[:, 2] > 0 if sure is None else sure
+    there = keypoints[:, 2] > 0 if sure is None else sure
     light = tuple(0.35 * channel + 0.65 for channel in to_rgb(colour))
     for first, second in skeleton:
         if there[first] and there[second]:
-            ends = joints[[first, second]]
+            ends = keypoints[[first, second]]
             axes.plot(ends[:, 0], ends[:, 1], color=light, linewidth=1.3 * scale, path_effects=_edge(scale))
-    hidden = (joints[:, 2] == 1) & there if sure is None else np.zeros(len(joints), dtype=bool)
+    hidden = (keypoints[:, 2] == 1) & there if sure is None else np.zeros(len(keypoints), dtype=bool)
     for chosen, fill in ((there & ~hidden, light), (hidden, INK)):
         axes.plot(
-            *joints[chosen, :2].T,
+            *keypoints[chosen, :2].T,
             linestyle="",
             marker="o",
             markersize=2.6 * scale,
@@ -347,7 +347,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 PARTS = {
     "bbox": ("boxes", COLOURS[6], "-"),
     "segm": ("masks", COLOURS[5], "--"),
-    "keypoints": ("joints", COLOURS[3], "-."),
+    "keypoints": ("keypoints", COLOURS[3], "-."),
 }
 
 

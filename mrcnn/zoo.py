@@ -54,13 +54,13 @@ def maskrcnn_resnet101_fpn(num_classes: int = 91, **options) -> MaskRCNN:
 
 
 def keypointrcnn_resnet50_fpn(num_classes: int = 2, num_keypoints: int = 17, **options) -> MaskRCNN:
-    """Boxes and joints of people (He et al., 2017, section 5)."""
+    """Boxes and keypoints of people (He et al., 2017, section 5)."""
     settings = ModelSettings(num_classes, images=KEYPOINT_SIZES, keypoint=KeypointSettings(num_keypoints))
     return make("keypointrcnn_resnet50_fpn", settings, **options)
 
 
 def jointrcnn_resnet50_fpn(num_classes: int = 91, num_keypoints: int = 17, **options) -> MaskRCNN:
-    """Boxes, masks and joints in one model: the heads share backbone and proposals, the losses add up."""
+    """Boxes, masks and keypoints in one model: the heads share backbone and proposals, the losses add up."""
     settings = ModelSettings(num_classes, mask=MaskSettings(), keypoint=KeypointSettings(num_keypoints))
     return make("jointrcnn_resnet50_fpn", settings, **options)
 
@@ -78,17 +78,17 @@ def maskrcnn_resnet50_fpn_v2(num_classes: int = 91, **options) -> MaskRCNN:
 
 
 def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: bool = False, **options) -> MaskRCNN:
-    """Boxes, masks and joints, small enough to be trained on two CPU cores in minutes; pictures of about 128 pixels.
+    """Boxes, masks and keypoints, small enough to be trained on two CPU cores in minutes; pictures of about 128 pixels.
 
     pretrained: the trained model that comes with the package (mrcnn/pretrained), in evaluation mode. It has its own
-    classes and joints; to start from it with others, train with `weights="playground"`.
+    classes and keypoints; to start from it with others, train with `weights="playground"`.
     """
     if pretrained:
         if (num_classes, num_keypoints) != (7, 17) or options:
             got = {"num_classes": num_classes, "num_keypoints": num_keypoints, **options}
             raise ValueError(
-                "pretrained=True gives the playground's own model, of 7 classes and 17 joints, and no other settings; "
-                f"got {', '.join(f'{name}={value}' for name, value in got.items())}"
+                "pretrained=True gives the playground's own model, of 7 classes and 17 keypoints, and no other "
+                f"settings; got {', '.join(f'{name}={value}' for name, value in got.items())}"
             )
         return load_model("playground")
     settings = ModelSettings(
@@ -166,8 +166,8 @@ def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
     if settings is not None:
         return make(name, ModelSettings.from_dict(settings))
     builder = BUILDERS[name]
-    takes_joints = "num_keypoints" in inspect.signature(builder).parameters
-    if not takes_joints:
+    takes_keypoints = "num_keypoints" in inspect.signature(builder).parameters
+    if not takes_keypoints:
         arguments.pop("num_keypoints", None)
     return builder(**{key: value for key, value in arguments.items() if value is not None})
 

@@ -185,7 +185,7 @@ def test_weights_of_torchvisions_form_need_only_the_models_name(scenes, tmp_path
 
 
 def test_training_goes_on_from_trained_weights(trained, tmp_path, capsys):
-    """Other categories and no joints: the last layers start afresh, there is no keypoint head, the backbone stays."""
+    """Other categories, no keypoints: the last layers start afresh, there is no keypoint head, the backbone stays."""
     folder = tmp_path / "own"
     run("playground", "--out", folder, "--images", 2, "--size", 64)
     content = json.loads((folder / "instances.json").read_text())

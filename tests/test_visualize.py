@@ -50,7 +50,7 @@ def test_each_thing_is_drawn_where_it_is():
     assert share(52, 54, 95, 63) == 0
 
 
-def test_joints_are_drawn_for_labels_that_have_them():
+def test_keypoints_are_drawn_for_labels_that_have_them():
     image, target = DATASET[0]
     ball = {name: value[1:] for name, value in truth_as_results(target).items()}
     ball["keypoints"] = torch.full((1, 17, 3), 70.0)

@@ -47,7 +47,7 @@ class Object(NamedTuple):
     area: float | None
     iscrowd: int
     segmentation: bytes | dict | None  # pickled polygons, or run lengths as in the file
-    keypoints: tuple[float, ...] | None  # x, y, v for each joint
+    keypoints: tuple[float, ...] | None  # x, y, v for each keypoint
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Annotations:
     categories: list[dict] = field(default_factory=list)  # by id, without a category 0 named background
     keypoint_names: list[str] = field(default_factory=list)
     skeleton: list[tuple[int, int]] = field(default_factory=list)  # counted from 0
-    keypoint_labels: set[int] = field(default_factory=set)  # labels whose category, or any object, has joints
+    keypoint_labels: set[int] = field(default_factory=set)  # labels whose category, or any object, has keypoints
     packed: np.ndarray = field(
         default_factory=lambda: np.zeros(0, np.uint8)
     )  # all pictures' objects, one after another
@@ -170,7 +170,7 @@ def run_lengths(text: str) -> list[int]:
 
 
 def read_annotations(file: str | Path, keypoint_file: str | Path | None = None) -> Annotations:
-    """Read instances, and joints of the same objects from a second file; faulty records become `problems`."""
+    """Read instances, and keypoints of the same objects from a second file; faulty records become `problems`."""
     with garbage_collection_paused():
         return read_both(file, keypoint_file)
 
@@ -192,15 +192,15 @@ def read_both(file: str | Path, keypoint_file: str | Path | None) -> Annotations
     found = Annotations()
     read_categories(content["categories"], found)
     read_pictures(content["images"], found)
-    joints = {}
+    keypoints = {}
     if keypoint_file is not None:
         more, faults = load(keypoint_file, pack_segmentation=False), []
         read_keypoint_names(unique(more["categories"], "category", faults), found)
-        joints = dict(unique(more["annotations"], "annotation", faults))
+        keypoints = dict(unique(more["annotations"], "annotation", faults))
         found.problems += [f"in the keypoint file, {fault}" for fault in faults]
     else:
         read_keypoint_names(unique(content["categories"], "category", []), found)
-    read_objects(content["annotations"], joints, found)
+    read_objects(content["annotations"], keypoints, found)
     return found
 
 
@@ -229,7 +229,7 @@ def read_categories(records: list, found: Annotations) -> None:
 
 
 def read_keypoint_names(records: Iterable[tuple[int, dict]], found: Annotations) -> None:
-    """The joints that the categories name. All categories with joints must have the same ones: there is one head."""
+    """The keypoints that the categories name. All categories with some must have the same ones: there is one head."""
     for number, record in records:
         names, skeleton = record.get("keypoints"), record.get("skeleton") or []
         if not names:
@@ -239,7 +239,7 @@ def read_keypoint_names(records: Iterable[tuple[int, dict]], found: Annotations)
         elif found.keypoint_names and found.keypoint_names != names:
             found.problems.append(f"category {number}: its keypoints differ from those of the category before it")
         elif not is_skeleton(skeleton, len(names)):
-            found.problems.append(f"category {number}: its skeleton must be pairs of joints from 1 to {len(names)}")
+            found.problems.append(f"category {number}: its skeleton must be pairs of keypoints from 1 to {len(names)}")
         else:
             found.keypoint_names = names
             found.skeleton = [(a - 1, b - 1) for a, b in skeleton]
@@ -250,9 +250,11 @@ def read_keypoint_names(records: Iterable[tuple[int, dict]], found: Annotations)
 
 
 def is_skeleton(pairs: object, count: int) -> bool:
-    """Whether it is a list of pairs of joints, counted from 1 to `count`."""
+    """Whether it is a list of pairs of keypoints, counted from 1 to `count`."""
     return isinstance(pairs, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(type(joint) is int and 1 <= joint <= count for joint in pair)
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(keypoint) is int and 1 <= keypoint <= count for keypoint in pair)
         for pair in pairs
     )
 
@@ -278,13 +280,13 @@ def leaves_folder(name: str) -> bool:
     return os.path.isabs(name) or parts[0] in ("", "..") or parts[0].endswith(":") or "\0" in name
 
 
-def read_objects(records: list, joints: dict, found: Annotations) -> None:
+def read_objects(records: list, poses: dict, found: Annotations) -> None:
     """Check all annotations, and pack them by picture. Empties `records`: memory falls as the packed form grows."""
     place = {picture.id: k for k, picture in enumerate(found.pictures)}
     labels = {category["id"]: label for label, category in enumerate(found.categories, start=1)}
     rows: list[list[tuple]] = [[] for _ in found.pictures]
     for number, record in unique(records, "annotation", found.problems):
-        extra = joints.pop(number, None)
+        extra = poses.pop(number, None)
         where, label = look_up(place, record.get("image_id")), look_up(labels, record.get("category_id"))
         if where is None:
             problem = f"there is no (sound) image {record.get('image_id')!r}"
@@ -305,7 +307,7 @@ def read_objects(records: list, joints: dict, found: Annotations) -> None:
             rows[where].append(tuple(row))
             if keypoints:
                 found.keypoint_labels.add(label)
-    found.problems += [f"annotation {number!r}: it is in the keypoint file only" for number in joints]
+    found.problems += [f"annotation {number!r}: it is in the keypoint file only" for number in poses]
     records.clear()
     packed = []
     for k, row in enumerate(rows):
@@ -344,7 +346,7 @@ def object_problem(record: dict, extra: dict | None, picture: Picture, num_keypo
 
 
 def keypoints_problem(keypoints: object, num_keypoints: int) -> str | None:
-    """What is wrong with an annotation's joints [x, y, v, ...], if anything. None of them is sound."""
+    """What is wrong with an annotation's keypoints [x, y, v, ...], if anything. None of them is sound."""
     if not keypoints or not num_keypoints:
         return None
     if not isinstance(keypoints, list) or len(keypoints) != 3 * num_keypoints:

@@ -21,7 +21,7 @@ class CocoDataset(torch.utils.data.Dataset):
 
     `dataset[i]` is (image uint8 (3, H, W), target), the target a dict of boxes float32 (K, 4), x1 y1 x2 y2 clipped to
     the picture; labels int64 (K,), counted from 1 in the order of the category ids; masks uint8 (K, H, W), all zero for
-    an object without one; keypoints float32 (K, J, 3) if the files name joints, all zero for an object without them;
+    an object without one; keypoints float32 (K, J, 3) if the files name keypoints, all zero for an object without them;
     area float32 (K,), the file's, else the mask's, else the box's; iscrowd int64 (K,); image_id int.
 
     A box with no size inside its picture is dropped, with its object; a warning names them, `no_size` counts them.
@@ -29,7 +29,7 @@ class CocoDataset(torch.utils.data.Dataset):
     Args:
         image_dir: folder that the file names start from; a file name that leads out of it is refused.
         annotation_file: instances_*.json, or any file of COCO's form.
-        keypoint_file: person_keypoints_*.json with the joints of the same objects, under the same ids.
+        keypoint_file: person_keypoints_*.json with the keypoints of the same objects, under the same ids.
         on_error: what a faulty annotation or a missing or broken picture does. "raise" stops. "skip" names it in a
             warning and goes on without it; a picture that turns out to be broken when it is asked for has the next one
             put in its place (`drop_unreadable` reads them all beforehand).
@@ -118,9 +118,9 @@ class CocoDataset(torch.utils.data.Dataset):
         return [problem for _, problem in broken]
 
     def coco(self) -> dict:
-        """The ground truth in COCO's JSON form, for pycocotools: the file's own boxes, masks, areas and joints.
+        """The ground truth in COCO's JSON form, for pycocotools: the file's own boxes, masks, areas and keypoints.
 
-        Objects without a mask have no "segmentation", those without joints no "keypoints".
+        Objects without a mask have no "segmentation", those without keypoints no "keypoints".
         """
         images, annotations = [], []
         for number in self._kept:
@@ -154,7 +154,7 @@ def quote(problems: list[str], between: str = "; ") -> str:
 
 
 def mirrored(names: list[str]) -> list[int]:
-    """For each joint the one it becomes in a mirror: left_x and right_x change places, others stay."""
+    """For each keypoint the one that it becomes in a mirror: left_x and right_x change places, others stay."""
     swapped = {"left": "right", "right": "left"}
     partners = []
     for k, name in enumerate(names):

@@ -23,7 +23,7 @@ class Report:
     objects: dict[str, int] = field(default_factory=dict)  # by category, the frequent first
     crowds: int = 0
     without_mask: int = 0
-    with_joints: int = 0
+    with_keypoints: int = 0
     no_size: int = 0
     small: int = 0
     medium: int = 0
@@ -41,7 +41,7 @@ class Report:
             f"{total} objects: {self.small} small, {self.medium} medium, {self.large} large (32² and 96² pixels)"
         )
         lines.append(
-            f"{self.crowds} crowds, {self.without_mask} objects without a mask, {self.with_joints} with joints"
+            f"{self.crowds} crowds, {self.without_mask} objects without a mask, {self.with_keypoints} with keypoints"
         )
         lines.append(f"{self.no_size} boxes of no size inside their picture were dropped")
         if self.no_size:
@@ -83,7 +83,7 @@ def report(
             counts[dataset.categories[one.label]] += 1
             result.crowds += one.iscrowd
             result.without_mask += one.segmentation is None
-            result.with_joints += bool(one.keypoints and any(one.keypoints[2::3]))
+            result.with_keypoints += bool(one.keypoints and any(one.keypoints[2::3]))
             area = one.area if one.area is not None else one.bbox[2] * one.bbox[3]
             result.small += area < SMALL
             result.medium += SMALL <= area < LARGE

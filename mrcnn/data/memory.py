@@ -9,7 +9,7 @@ from tqdm import tqdm
 class InMemory(torch.utils.data.Dataset):
     """The records of another data set, all made at the start, so that training never waits for them.
 
-    Everything else (categories, names of joints, coco()) is the other's. Progress is shown on a terminal.
+    Everything else (categories, names of keypoints, coco()) is the other's. Progress is shown on a terminal.
     """
 
     def __init__(self, dataset: Any):

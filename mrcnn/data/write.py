@@ -18,7 +18,7 @@ def short(numbers: torch.Tensor) -> list[float]:
 
 
 def annotations_of(target: dict, dataset, first_id: int) -> list[dict]:
-    """The target's objects as COCO annotations, numbered from first_id; those of `keypoint_labels` with joints."""
+    """The target's objects as COCO annotations, numbered from first_id; those of `keypoint_labels` with keypoints."""
     annotations = []
     masks = np.asfortranarray(target["masks"].numpy().transpose(1, 2, 0))  # (H, W, K), as pycocotools wants it
     for k, (encoded, label) in enumerate(zip(rle.encode(masks), target["labels"].tolist(), strict=True)):
@@ -33,10 +33,10 @@ def annotations_of(target: dict, dataset, first_id: int) -> list[dict]:
             "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
         }
         if label in dataset.keypoint_labels:
-            joints = target["keypoints"][k]
-            annotation["keypoints"] = short(joints.flatten())
-            annotation["keypoints"][2::3] = [int(v) for v in joints[:, 2]]
-            annotation["num_keypoints"] = int((joints[:, 2] > 0).sum())
+            keypoints = target["keypoints"][k]
+            annotation["keypoints"] = short(keypoints.flatten())
+            annotation["keypoints"][2::3] = [int(v) for v in keypoints[:, 2]]
+            annotation["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
         annotations.append(annotation)
     return annotations
 
@@ -59,7 +59,7 @@ def coco_json(dataset, on_record: Callable[[torch.Tensor, dict], None] = lambda 
         category = {"id": dataset.category_ids[label], "name": name, "supercategory": name}
         if label in dataset.keypoint_labels:
             category["keypoints"] = list(dataset.keypoint_names)
-            category["skeleton"] = [[a + 1, b + 1] for a, b in dataset.skeleton]  # COCO counts joints from 1
+            category["skeleton"] = [[a + 1, b + 1] for a, b in dataset.skeleton]  # COCO counts keypoints from 1
         categories.append(category)
     info = {"description": f"{len(images)} pictures written by mrcnn"}
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
@@ -68,8 +68,9 @@ def coco_json(dataset, on_record: Callable[[torch.Tensor, dict], None] = lambda 
 def write_coco(dataset, out_dir: str | Path, on_picture: Callable[[int], None] = lambda number: None) -> None:
     """Write a data set as out_dir/images/*.png, instances.json and person_keypoints.json.
 
-    The first file has every object, without joints; the second the objects of `keypoint_labels` under the same ids,
-    with joints. Masks, boxes and joints read back exactly. on_picture(i) is called after picture i, for a progress bar.
+    The first file has every object, without keypoints; the second the objects of `keypoint_labels` under the same ids,
+    with keypoints. Masks, boxes and keypoints read back exactly. on_picture(i) is called after picture i, for a
+    progress bar.
     """
     out_dir = Path(out_dir)
     (out_dir / "images").mkdir(parents=True, exist_ok=True)

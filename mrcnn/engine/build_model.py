@@ -16,7 +16,7 @@ from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.weights import load_torchvision, published_weights, read_weights
 
 CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
-JOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, joints, 4, 4)
+KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, keypoints, 4, 4)
 
 
 def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
@@ -27,8 +27,8 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     state = read_weights(published_weights(zoo.build(builder).builder, weights))
     if CLASSES not in state or state[CLASSES].dim() != 2:
         raise ValueError(f"{weights} has no {CLASSES}: it is no detection model of torchvision")
-    joints = state[JOINTS].shape[1] if JOINTS in state and state[JOINTS].dim() == 4 else None
-    model = zoo.build(builder, num_classes=len(state[CLASSES]), num_keypoints=joints)
+    keypoints = state[KEYPOINTS].shape[1] if KEYPOINTS in state and state[KEYPOINTS].dim() == 4 else None
+    model = zoo.build(builder, num_classes=len(state[CLASSES]), num_keypoints=keypoints)
     load_torchvision(model, state)
     model.labels = published_labels(len(state[CLASSES]))
     return model.eval()
@@ -50,7 +50,7 @@ def published_labels(num_classes: int) -> dict[str, list] | None:
 def model_to_train(
     dataset: Any, builder: str | None, weights: str | None = None, backbone_weights: str | None = None
 ) -> tuple[MaskRCNN, list[str]]:
-    """A model for the categories and joints of a data set, and the names of the weights that start afresh.
+    """A model for the categories and keypoints of a data set, and the names of the weights that start afresh.
 
     ``weights`` (a model file of ours, or a .pth file together with ``builder``) are taken where they fit: the last
     layers of the heads start afresh if the categories are others. ``builder`` None: the one of the model file.
@@ -88,9 +88,9 @@ def _is_ours(weights: str) -> bool:
 
 
 def fitted(settings: ModelSettings, dataset: Any) -> ModelSettings:
-    """A model's settings with the classes and joints of a data set; no keypoint head where there are no joints."""
-    joints = len(dataset.keypoint_names)
-    keypoint = replace(settings.keypoint, num_keypoints=joints) if settings.keypoint and joints else None
+    """A model's settings with the classes and keypoints of a data set; no keypoint head where there are none."""
+    keypoints = len(dataset.keypoint_names)
+    keypoint = replace(settings.keypoint, num_keypoints=keypoints) if settings.keypoint and keypoints else None
     return replace(settings, num_classes=len(dataset.categories), keypoint=keypoint)
 
 

@@ -41,7 +41,7 @@ SETTINGS = TrainSettings(
 
 
 # So small a batch has few objects: half of what the box head sees may be of them. Some of these are enough for the mask
-# head, whose map per class costs the most; where a joint is, is the hardest to learn.
+# head, whose map per class costs the most; where a keypoint is, is the hardest to learn.
 HEADS = {
     "box": {"samples": 20, "positive_fraction": 0.5},
     "mask": {"samples": 4},

@@ -30,7 +30,7 @@ KINDS = ("bbox", "segm", "keypoints")
 BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
-# For joints that are not COCO's 17 there is no published spread; this is the mean of COCO's.
+# For keypoints that are not COCO's 17 there is no published spread; this is the mean of COCO's.
 SPREAD = 0.067
 
 
@@ -97,7 +97,7 @@ def shared_labels(labels: dict[str, list] | None, dataset: Any) -> dict[str, lis
 def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, Any]) -> dict[str, list[dict]]:
     """One picture's results in COCO's results format, by kind.
 
-    ``labels`` is a model's. Masks (K, 1, H, W) are cut at 0.5. Keypoints are kept for labels that have joints: what the
+    ``labels`` is a model's. Masks (K, 1, H, W) are cut at 0.5. Keypoints are kept for labels that have some: what the
     head says of a ball's knees means nothing. Labels whose category id is None are left out.
     """
     ids = labels["category_ids"]
@@ -115,10 +115,10 @@ def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, An
         codes = encode_masks(result["masks"][:, 0] > 0.5)
         found["segm"] = [entry | {"segmentation": code} for entry, code in zip(common, codes, strict=True)]
     if "keypoints" in result:
-        joints = result["keypoints"].double().flatten(1).tolist()
+        keypoints = result["keypoints"].double().flatten(1).tolist()
         found["keypoints"] = [
             entry | {"keypoints": row}
-            for entry, row, label in zip(common, joints, names, strict=True)
+            for entry, row, label in zip(common, keypoints, names, strict=True)
             if label in labels["keypoint_labels"]
         ]
     return found
@@ -152,10 +152,10 @@ def prepared(ground_truth: dict, kind: str) -> dict:
         annotations = []
     elif kind == "keypoints":
         posed = {annotation["category_id"] for annotation, yes in zip(annotations, has, strict=True) if yes}
-        joints = next(len(annotation["keypoints"]) for annotation, yes in zip(annotations, has, strict=True) if yes)
+        keypoints = next(len(annotation["keypoints"]) for annotation, yes in zip(annotations, has, strict=True) if yes)
         annotations = [annotation for annotation in annotations if annotation["category_id"] in posed]
-        for annotation in annotations:  # one without joints is neither found nor missed
-            annotation.setdefault("keypoints", [0] * joints)
+        for annotation in annotations:  # one without keypoints is neither found nor missed
+            annotation.setdefault("keypoints", [0] * keypoints)
             annotation.setdefault("num_keypoints", 0)
     elif kind == "segm":
         for annotation, yes in zip(annotations, has, strict=True):
@@ -183,9 +183,9 @@ def summary(truth: dict, found: list[dict], kind: str) -> list[float]:
         judge = COCOeval(coco, results, kind)
         if kind == "keypoints":
             judge.params.catIds = sorted({annotation["category_id"] for annotation in truth["annotations"]})
-            joints = len(truth["annotations"][0]["keypoints"]) // 3
-            if joints != len(judge.params.kpt_oks_sigmas):
-                judge.params.kpt_oks_sigmas = np.full(joints, SPREAD)
+            keypoints = len(truth["annotations"][0]["keypoints"]) // 3
+            if keypoints != len(judge.params.kpt_oks_sigmas):
+                judge.params.kpt_oks_sigmas = np.full(keypoints, SPREAD)
         judge.evaluate()
         judge.accumulate()
         judge.summarize()

@@ -63,19 +63,19 @@ def drawing_names(photos: Sequence[str | Path]) -> list[str]:
 
 
 def one_list(found: dict[str, Tensor], image_id: int, labels: dict[str, Any]) -> list[dict[str, Any]]:
-    """Results in COCO's format, box, mask and joints of an object in one entry."""
+    """Results in COCO's format, box, mask and keypoints of an object in one entry."""
     kinds = to_coco(found, image_id, labels)
     entries = kinds["bbox"]
     if "segm" in kinds:
         entries = [box | mask for box, mask in zip(entries, kinds["segm"], strict=True)]
     if "keypoints" in kinds:
-        joints = iter(kinds["keypoints"])
+        keypoints = iter(kinds["keypoints"])
         posed = {labels["category_ids"][label] for label in labels["keypoint_labels"]}
-        entries = [entry | next(joints) if entry["category_id"] in posed else entry for entry in entries]
+        entries = [entry | next(keypoints) if entry["category_id"] in posed else entry for entry in entries]
     return entries
 
 
 def numbered_labels(found: dict[str, Tensor]) -> dict[str, Any]:
-    """For a model that does not say what its labels mean: the numbers themselves, and joints for all."""
+    """For a model that does not say what its labels mean: the numbers themselves, and keypoints for all."""
     numbers = list(range(int(found["labels"].max()) + 1)) if len(found["labels"]) else [0]
     return {"category_ids": numbers, "keypoint_labels": numbers}

@@ -96,7 +96,7 @@ def train_run(
         torch.manual_seed(seed)  # every process begins with the same weights
         model, fresh = model_to_train(dataset, builder, weights, backbone_weights)
         if fresh:
-            say(f"{len(fresh)} tensors start afresh, as other categories or joints need: {', '.join(fresh[:4])}, …")
+            say(f"{len(fresh)} tensors start afresh, as other categories or keypoints need: {', '.join(fresh[:4])}, …")
         settings = default_settings(model.builder, batch_size, **budget)
         # The playground's scenes never come twice; pictures in files do.
         settings = replace(settings, augment="none" if isinstance(dataset, Playground) else "flip")
@@ -190,7 +190,7 @@ def eval_run(
 
 def summary_lines(metrics: dict[str, Any]) -> list[str]:
     """The main numbers, in a small table."""
-    names = {"bbox": "boxes", "segm": "masks", "keypoints": "joints"}
+    names = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
     rows = [(name, metrics[kind]) for kind, name in names.items() if kind in metrics]
     if not rows:
         return ["nothing to measure: the data set has no ground truth that the model predicts"]

@@ -18,7 +18,7 @@ from mrcnn.lab.walk import Walk
 from mrcnn.visualize import INK, PAPER
 
 SIDE, GAP, HEAD, FOOT = 1.78, 0.4, 0.6, 0.4  # inches: a panel, between two, above it, below it
-SHOWN = 0.5  # detections from this score on have their masks and joints drawn
+SHOWN = 0.5  # detections from this score on have their masks and keypoints drawn
 
 
 def flow(walk: Walk, labels: dict[str, Any]) -> Figure:
@@ -38,7 +38,7 @@ def flow(walk: Walk, labels: dict[str, Any]) -> Figure:
         ("mask_head.py", PINK, "masks", walk.found["masks"], draw_masks),
         ("mask_head.py: paste", PINK, "pasted masks", walk.result["masks"], draw_pasted),
         ("keypoint_head.py", RED, "keypoints' heatmaps", walk.heatmaps, draw_heatmaps),
-        ("keypoint_head.py: peaks", RED, "keypoints", walk.result["keypoints"], draw_read_joints),
+        ("keypoint_head.py: peaks", RED, "keypoints", walk.result["keypoints"], draw_read_keypoints),
         ("model.py", INK, "the answer", f"{len(shown)} scored {SHOWN} or more", draw_answer),
     ]
     figure = pictures.page(5 * (SIDE + GAP) - GAP + 0.26, 3 * (SIDE + HEAD + FOOT) - FOOT + 0.15)
@@ -195,21 +195,21 @@ def draw_pasted(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -
 
 
 def draw_heatmaps(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
-    """The logits of all joints of the surest person."""
-    person = walk.heatmaps[with_joints(walk, shown, labels)[:1]].flatten(0, 1)  # (J, M, M), or none
+    """The logits of all keypoints of the surest person."""
+    person = walk.heatmaps[with_keypoints(walk, shown, labels)[:1]].flatten(0, 1)  # (J, M, M), or none
     pictures.draw_tiles(axes, person, 5, space=0.08)
 
 
-def draw_read_joints(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
+def draw_read_keypoints(axes: Axes, walk: Walk, shown: Tensor, labels: dict[str, Any]) -> None:
     pictures.draw_dimmed(axes, walk.image)
-    for row in with_joints(walk, shown, labels).tolist():
-        sure = walk.result["keypoints_scores"][row].numpy() >= visualize.JOINT_SCORE
-        joints = walk.result["keypoints"][row].numpy()
-        visualize.draw_joints(axes, joints, labels["skeleton"], ORANGE, 0.8, sure)
+    for row in with_keypoints(walk, shown, labels).tolist():
+        sure = walk.result["keypoints_scores"][row].numpy() >= visualize.KEYPOINT_SCORE
+        keypoints = walk.result["keypoints"][row].numpy()
+        visualize.draw_keypoints(axes, keypoints, labels["skeleton"], ORANGE, 0.8, sure)
 
 
-def with_joints(walk: Walk, shown: Tensor, labels: dict[str, Any]) -> Tensor:
-    """Those of the shown detections whose class has joints."""
+def with_keypoints(walk: Walk, shown: Tensor, labels: dict[str, Any]) -> Tensor:
+    """Those of the shown detections whose class has keypoints."""
     kinds = torch.tensor(sorted(labels["keypoint_labels"]))
     return shown[torch.isin(walk.found["labels"][shown], kinds)]
 

@@ -322,9 +322,9 @@ def regions(image: Tensor, rois: Tensor, pooled: Tensor) -> Figure:
     return figure
 
 
-def joints(image: Tensor, box: Tensor, heatmaps: Tensor, points: Tensor, chosen: dict[str, int]) -> Figure:
-    """Heatmap logits (J, M, M) of one person over its box, for the chosen joints (name: row); a cross at each of the
-    joints (J, 3) that were read."""
+def keypoints(image: Tensor, box: Tensor, heatmaps: Tensor, points: Tensor, chosen: dict[str, int]) -> Figure:
+    """Heatmap logits (J, M, M) of one person over its box, for the chosen keypoints (name: row); a cross at each of the
+    keypoints (J, 3) that were read."""
     figure, axes = panels(len(chosen), side=2.0)
     x1, y1, x2, y2 = box.tolist()
     for (name, row), where in zip(chosen.items(), axes, strict=True):

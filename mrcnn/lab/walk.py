@@ -48,7 +48,7 @@ class Walk:
 
 @torch.no_grad()
 def walk(model: MaskRCNN, image: Tensor) -> Walk:
-    """The picture (3, h, w) through a joint model (boxes, masks, joints) in evaluation mode."""
+    """The picture (3, h, w) through a joint model (boxes, masks, keypoints) in evaluation mode."""
     heads, settings = model.roi_heads, model.settings
     batch, _ = images.prepare([image], None, settings.images, training=False)
     features = model.backbone(batch.pixels)

@@ -44,20 +44,20 @@ def assert_same(record, other, atol: float = 0.0) -> None:
 
 
 def assert_true_record(image, target, slack: float = 0.0) -> None:
-    """What holds for every record of the playground: boxes tight, joints inside, nothing empty.
+    """What holds for every record of the playground: boxes tight, keypoints inside, nothing empty.
 
     slack, in pixels, is for resized records: a resized mask has whole pixels and may lose the tip of a star.
     """
     height, width = image.shape[-2:]
     assert image.dtype == torch.uint8
     assert target["masks"].shape[1:] == (height, width)
-    for box, mask, joints in zip(target["boxes"].tolist(), target["masks"], target["keypoints"], strict=True):
+    for box, mask, keypoints in zip(target["boxes"].tolist(), target["masks"], target["keypoints"], strict=True):
         pixels = mask.nonzero()
         assert len(pixels)
         (top, left), (bottom, right) = pixels.min(0).values.tolist(), (pixels.max(0).values + 1).tolist()
         for side, tight in zip(box, (left, top, right, bottom), strict=True):
             assert abs(side - tight) <= slack
-        for x, y, v in joints.tolist():
+        for x, y, v in keypoints.tolist():
             assert (0 <= x <= width and 0 <= y <= height) if v else (x, y) == (0, 0)
 
 
@@ -257,8 +257,8 @@ def test_window_against_a_loop(left, top, width, height):
         assert torch.equal(kept["masks"], masks[stay])
         assert torch.equal(kept["labels"], target["labels"][stay])
         assert torch.equal(kept["area"], masks[stay].sum((1, 2)).float())
-        for joints, k in zip(kept["keypoints"], stay, strict=True):
-            for new, (x, y, v) in zip(joints.tolist(), target["keypoints"][k].tolist(), strict=True):
+        for keypoints, k in zip(kept["keypoints"], stay, strict=True):
+            for new, (x, y, v) in zip(keypoints.tolist(), target["keypoints"][k].tolist(), strict=True):
                 inside = v > 0 and left <= x < left + width and top <= y < top + height
                 assert new == (pytest.approx([x - left, y - top, v], abs=1e-4) if inside else [0, 0, 0])
         assert_true_record(cut, kept)
@@ -332,20 +332,20 @@ def test_paste_against_a_loop():
         assert torch.equal(pasted[:, cover], source[:, cover])
         assert torch.equal(pasted[:, ~cover], image[:, ~cover])
         expected = []
-        for mask, joints, label in zip(target["masks"], target["keypoints"], target["labels"].tolist(), strict=True):
-            mask, joints = mask.clone(), joints.clone()
+        for mask, keypoints, label in zip(target["masks"], target["keypoints"], target["labels"].tolist(), strict=True):
+            mask, keypoints = mask.clone(), keypoints.clone()
             mask[cover] = 0
-            for joint in joints:
+            for joint in keypoints:
                 if joint[2] == 2 and cover[int(joint[1]), int(joint[0])]:
                     joint[2] = 1
                     hidden += 1
             if mask.any():
-                expected.append((mask, joints, label))
+                expected.append((mask, keypoints, label))
         count = len(expected)
         assert len(joined["labels"]) == count + len(objects["labels"])
-        for k, (mask, joints, label) in enumerate(expected):
+        for k, (mask, keypoints, label) in enumerate(expected):
             assert torch.equal(joined["masks"][k], mask)
-            assert torch.equal(joined["keypoints"][k], joints)
+            assert torch.equal(joined["keypoints"][k], keypoints)
             assert joined["labels"][k] == label
         for key in ("boxes", "labels", "masks", "keypoints", "area", "iscrowd"):
             assert torch.equal(joined[key][count:], objects[key])

@@ -56,9 +56,9 @@ def test_pycocotools_reads_what_was_written(written, capsys):
             assert [x, y, x + w, y + h] == target["boxes"][k].tolist()
             assert annotation["area"] == target["area"][k]
             if annotation["category_id"] == 1:
-                joints = np.float32(people.anns[annotation["id"]]["keypoints"]).reshape(17, 3)
-                assert np.array_equal(joints, target["keypoints"][k].numpy())
-                assert people.anns[annotation["id"]]["num_keypoints"] == (joints[:, 2] > 0).sum()
+                keypoints = np.float32(people.anns[annotation["id"]]["keypoints"]).reshape(17, 3)
+                assert np.array_equal(keypoints, target["keypoints"][k].numpy())
+                assert people.anns[annotation["id"]]["num_keypoints"] == (keypoints[:, 2] > 0).sum()
     assert set(people.anns) == {i for i, a in instances.anns.items() if a["category_id"] == 1}
 
 
@@ -110,22 +110,22 @@ def test_labels_boxes_and_what_is_missing(tmp_path):
     assert "keypoints" not in truth
 
 
-def test_without_joints_there_is_no_such_key(tmp_path):
+def test_without_keypoints_there_is_no_such_key(tmp_path):
     whole = content(categories=[{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}])
     dataset = CocoDataset(*write(tmp_path, whole))
     assert (dataset.keypoint_names, dataset.keypoint_labels) == ([], set())
     assert "keypoints" not in dataset[0][1]
 
 
-def test_joints_of_a_second_file(tmp_path):
+def test_keypoints_of_a_second_file(tmp_path):
     whole = content()
-    joints = {key: json.loads(json.dumps(value)) for key, value in whole.items()}
-    joints["annotations"] = [joints["annotations"][1]]
-    joints["categories"] = [joints["categories"][1]]
+    keypoints = {key: json.loads(json.dumps(value)) for key, value in whole.items()}
+    keypoints["annotations"] = [keypoints["annotations"][1]]
+    keypoints["categories"] = [keypoints["categories"][1]]
     whole["categories"][1] = {"id": 1, "name": "person"}
     del whole["annotations"][1]["keypoints"]
     arguments = write(tmp_path, whole)
-    (tmp_path / "k.json").write_text(json.dumps(joints))
+    (tmp_path / "k.json").write_text(json.dumps(keypoints))
     dataset = CocoDataset(*arguments, tmp_path / "k.json")
     assert dataset.keypoint_labels == {1}
     assert dataset[0][1]["keypoints"][1].tolist() == [[12, 4, 2], [0, 0, 0], [20.5, 6.25, 1]]
@@ -135,13 +135,13 @@ def test_joints_of_a_second_file(tmp_path):
         ("annotations", {"image_id": 8}, "annotation 102: the keypoint file has it in another"),
         ("annotations", {"id": [1]}, "in the keypoint file, annotation record number 0: it must have a whole number"),
         ("categories", {"id": {}}, "in the keypoint file, category record number 0: it must have a whole number"),
-        ("categories", {"skeleton": 5}, "category 1: its skeleton must be pairs of joints from 1 to 3"),
+        ("categories", {"skeleton": 5}, "category 1: its skeleton must be pairs of keypoints from 1 to 3"),
     ]
     for kind, change, message in faults:
-        (tmp_path / "k.json").write_text(json.dumps(joints | {kind: [joints[kind][0] | change]}))
+        (tmp_path / "k.json").write_text(json.dumps(keypoints | {kind: [keypoints[kind][0] | change]}))
         with pytest.raises(ValueError, match=message):
             CocoDataset(*arguments, tmp_path / "k.json")
-    (tmp_path / "k.json").write_text(json.dumps(joints | {"annotations": joints["annotations"] * 2}))
+    (tmp_path / "k.json").write_text(json.dumps(keypoints | {"annotations": keypoints["annotations"] * 2}))
     with pytest.raises(ValueError, match="in the keypoint file, annotation 102: there are two with this id"):
         CocoDataset(*arguments, tmp_path / "k.json")
 
@@ -217,7 +217,7 @@ def test_report(tmp_path):
     found = report(*arguments)
     assert found.objects == {"person": 2, "dog": 2}
     assert (found.pictures, found.empty_pictures, found.crowds, found.without_mask) == (3, 1, 1, 1)
-    assert (found.with_joints, found.no_size, found.small, found.medium, found.large) == (1, 1, 4, 0, 0)
+    assert (found.with_keypoints, found.no_size, found.small, found.medium, found.large) == (1, 1, 4, 0, 0)
     assert len(found.problems) == 2
     text = str(found)
     assert "annotation 6: there is no category 99" in text

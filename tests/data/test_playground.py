@@ -144,7 +144,7 @@ def test_cut_off_thing_is_the_whole_one_cut():
     assert np.array_equal(corner.part, whole.part[13:, 13:][: corner.height, : corner.width])
 
 
-def test_joints_lie_where_limbs_end(monkeypatch):
+def test_keypoints_lie_where_limbs_end(monkeypatch):
     ends = []
     original = Layer.capsule
 
@@ -155,8 +155,8 @@ def test_joints_lie_where_limbs_end(monkeypatch):
     monkeypatch.setattr(Layer, "capsule", spy)
     for seed in range(20):
         ends.clear()
-        layer, joints, _ = draw_person(np.random.default_rng(seed), 256, 100, 128, 128, LIGHT)
-        points = [tuple(point) for point in joints.tolist()]
+        layer, keypoints, _ = draw_person(np.random.default_rng(seed), 256, 100, 128, 128, LIGHT)
+        points = [tuple(point) for point in keypoints.tolist()]
         for upper, middle, lower in ((SHOULDER, ELBOW, WRIST), (HIP, KNEE, ANKLE)):
             for side in (0, 1):
                 assert (points[upper + side], points[middle + side]) in ends
@@ -168,25 +168,27 @@ def test_joints_lie_where_limbs_end(monkeypatch):
 
 def test_left_and_right_are_the_persons_own():
     for seed in range(200):
-        joints, turn = random_pose(np.random.default_rng(seed), 100, 64, 64)
+        keypoints, turn = random_pose(np.random.default_rng(seed), 100, 64, 64)
         lying = abs(turn["across"][1]) > 0.5
         if not lying and abs(math.cos(turn["yaw"])) > 0.5:
             facing = math.cos(turn["yaw"]) > 0
-            for joint in (SHOULDER, HIP):
-                assert (joints[joint, 0] > joints[joint + 1, 0]) == facing
-    for joint, partner in enumerate(KEYPOINT_FLIP):
+            for keypoint in (SHOULDER, HIP):
+                assert (keypoints[keypoint, 0] > keypoints[keypoint + 1, 0]) == facing
+    for keypoint, partner in enumerate(KEYPOINT_FLIP):
         swapped = {"left": "right", "right": "left"}
-        assert KEYPOINT_NAMES[partner] == "_".join(swapped.get(word, word) for word in KEYPOINT_NAMES[joint].split("_"))
+        assert KEYPOINT_NAMES[partner] == "_".join(
+            swapped.get(word, word) for word in KEYPOINT_NAMES[keypoint].split("_")
+        )
 
 
-def test_visibility_of_joints(records):
+def test_visibility_of_keypoints(records):
     seen = {0: 0, 1: 0, 2: 0}
     for _, target in records:
-        for label, mask, joints in zip(target["labels"], target["masks"], target["keypoints"], strict=True):
+        for label, mask, keypoints in zip(target["labels"], target["masks"], target["keypoints"], strict=True):
             if label != 1:
-                assert not joints.any()
+                assert not keypoints.any()
                 continue
-            for x, y, v in joints.tolist():
+            for x, y, v in keypoints.tolist():
                 seen[int(v)] += 1
                 if v == 0:
                     assert (x, y) == (0, 0)
@@ -199,7 +201,7 @@ def test_visibility_of_joints(records):
     assert seen[2] > 1000
 
 
-def test_joints_covered_by_others_are_hidden(records):
+def test_keypoints_covered_by_others_are_hidden(records):
     covered = 0
     for _, target in records:
         for k in (target["labels"] == 1).nonzero()[:, 0].tolist():

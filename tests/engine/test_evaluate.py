@@ -101,8 +101,8 @@ def test_equals_pycocotools_used_by_hand(dataset):
             mask = np.asfortranarray((result["masks"][row, 0] > 0.5).numpy().astype(np.uint8))
             entries["segm"].append({**entry, "segmentation": mask_codec.encode(mask)})
             if label == PERSON:
-                joints = [float(v) for v in result["keypoints"][row].flatten()]
-                entries["keypoints"].append({**entry, "keypoints": joints})
+                keypoints = [float(v) for v in result["keypoints"][row].flatten()]
+                entries["keypoints"].append({**entry, "keypoints": keypoints})
     for kind, found in entries.items():
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
@@ -134,7 +134,7 @@ def test_a_crowd_is_neither_found_nor_missed():
         assert metrics["bbox"]["AP"] == metrics["segm"]["AP"] == pytest.approx(1.0)
 
 
-def test_joints_are_kept_for_labels_that_have_them(dataset):
+def test_keypoints_are_kept_for_labels_that_have_them(dataset):
     found = gather_detections(Oracle(answers(dataset)), dataset)
     assert len(found["bbox"]) == 5
     assert len(found["keypoints"]) == 3
@@ -160,14 +160,14 @@ def test_an_object_without_a_mask_counts_neither_way(dataset):
     assert repr(truth) == before, "the caller's ground truth must not be written into"
 
 
-def test_a_person_without_joints_counts_neither_way(dataset):
+def test_a_person_without_keypoints_counts_neither_way(dataset):
     truth = dataset.coco()
     del truth["annotations"][0]["keypoints"], truth["annotations"][0]["num_keypoints"]
     assert score(truth, gather_detections(Oracle(answers(dataset)), dataset))["keypoints"]["AP"] == pytest.approx(1.0)
 
 
-def test_other_numbers_of_joints():
-    """Five joints instead of COCO's 17: pycocotools alone would fail on the shapes."""
+def test_other_numbers_of_keypoints():
+    """Five keypoints instead of COCO's 17: pycocotools alone would fail on the shapes."""
 
     class Five(HandMade):
         def __getitem__(self, index):

@@ -141,7 +141,7 @@ def test_pages_have_a_panel_for_each_part(walked, scene):
         pictures.moves(image, target["boxes"], target["boxes"] + 5): 4,
         pictures.roi_levels(walked.features[:4], target["boxes"], torch.tensor([0, 1, 1, 3]), size): 4,
         pictures.regions(image, target["boxes"], walked.pooled[:4]): 8,
-        pictures.joints(image, box, torch.randn(17, 56, 56), points, names): 2,
+        pictures.keypoints(image, box, torch.randn(17, 56, 56), points, names): 2,
         pictures.shares({"a": {"x": 1.0, "y": 2.0}, "b": {"x": 3.0, "y": 0.0}}, {"a": "{:.1f}", "b": "{:.0f}"}): 2,
     }
     for page, count in pages.items():

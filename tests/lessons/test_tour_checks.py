@@ -9,7 +9,7 @@ from mrcnn import backbone, mask_head, zoo
 from mrcnn.anchors import AnchorSettings
 from mrcnn.lab.exercises import tour
 
-EXERCISES = ("count_anchors", "choose_level", "paste_mask", "read_joint", "multiply_adds")
+EXERCISES = ("count_anchors", "choose_level", "paste_mask", "read_keypoint", "multiply_adds")
 NAMES = {"F": F, "mask_head": mask_head}
 
 # exercise, what the mistake replaces in the solution, by what, and a part of the sentence that it must get
@@ -41,13 +41,13 @@ MISTAKES = [
     ("paste_mask", "large[top - y1 : bottom - y1, left - x1 : right - x1]", "large", "has room for"),
     ("paste_mask", "left - x1 : right - x1", ": right - left", "cut off what lies before"),
     ("paste_mask", 'mode="bilinear", align_corners=False', 'mode="nearest"', "values differ"),
-    ("read_joint", "return x, y", "return y, x", "swapped"),
-    ("read_joint", "0.5", "0.0", "half a pixel"),
-    ("read_joint", " + box[0]", "", "values differ"),
-    ("read_joint", "return x, y", "return x - box[0], y - box[1]", "inside the box"),
-    ("read_joint", "large.argmax()), width", "large.argmax()), height", "divide by the width"),
-    ("read_joint", "size.ceil().int().tolist()", "heatmap.shape", "enlarge the map"),
-    ("read_joint", "return x, y", "return float(x)", "two numbers"),
+    ("read_keypoint", "return x, y", "return y, x", "swapped"),
+    ("read_keypoint", "0.5", "0.0", "half a pixel"),
+    ("read_keypoint", " + box[0]", "", "values differ"),
+    ("read_keypoint", "return x, y", "return x - box[0], y - box[1]", "inside the box"),
+    ("read_keypoint", "large.argmax()), width", "large.argmax()), height", "divide by the width"),
+    ("read_keypoint", "size.ceil().int().tolist()", "heatmap.shape", "enlarge the map"),
+    ("read_keypoint", "return x, y", "return float(x)", "two numbers"),
     ("multiply_adds", "return ", "return 2 * ", "count as one"),
     ("multiply_adds", "kernel * kernel", "kernel", "kernel is a square"),
     ("multiply_adds", " * channels_out", "", "one output channel"),
@@ -108,7 +108,7 @@ def test_the_libraries_agree_with_torchvision():
         ours, theirs = (f(tour.MASK, box, tour.PICTURE) for f in (tour._paste_mask, tour._paste_of_torchvision))
         torch.testing.assert_close(ours, theirs)
     for heatmap in tour.HEATMAPS:
-        ours, theirs = (f(heatmap, tour.BOX) for f in (tour._read_joint, tour._joint_of_torchvision))
+        ours, theirs = (f(heatmap, tour.BOX) for f in (tour._read_keypoint, tour._keypoint_of_torchvision))
         torch.testing.assert_close(ours, theirs)
 
 

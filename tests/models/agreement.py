@@ -8,8 +8,8 @@ BOX_PIXELS = (
 SCORE = 1e-3
 MASK = 5e-3
 JOINT_PIXELS = 0.5
-TIED_JOINTS = (
-    0.003  # of all joints: heatmaps of random weights have many peaks, and now and then two are the same height
+TIED_KEYPOINTS = (
+    0.003  # of all keypoints: heatmaps of random weights have many peaks, and now and then two are the same height
 )
 
 
@@ -48,7 +48,7 @@ def pasted_pixels(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat((centre - half, centre + half), 1).long()
 
 
-def assert_same_joints(theirs: dict, ours: dict, order: torch.Tensor) -> None:
+def assert_same_keypoints(theirs: dict, ours: dict, order: torch.Tensor) -> None:
     """Every joint's peak is equally high, and stands in the same place; but for a very few, whose heatmap has a second
     peak of the same height to within rounding.
 
@@ -61,7 +61,7 @@ def assert_same_joints(theirs: dict, ours: dict, order: torch.Tensor) -> None:
     assert (~same).sum() <= 1
     assert (found - expected).abs().max() <= 0.03 * expected.abs().max()
     apart = (theirs["keypoints"] - ours["keypoints"][order])[..., :2].abs().amax(-1) > JOINT_PIXELS
-    assert apart[same].float().mean() <= TIED_JOINTS
+    assert apart[same].float().mean() <= TIED_KEYPOINTS
     assert (ours["keypoints"][..., 2] == 1).all()
 
 
@@ -71,4 +71,4 @@ def assert_same_detections(theirs: dict, ours: dict) -> None:
     if "masks" in theirs:
         assert_same_masks(theirs, ours, order)
     if "keypoints" in theirs:
-        assert_same_joints(theirs, ours, order)
+        assert_same_keypoints(theirs, ours, order)

@@ -57,7 +57,7 @@ def test_the_comparison_means_something(full_size, pair):
         assert ((covered > 0.1) & (covered < 0.9)).sum() >= 12
     if "keypoints" in found:
         place = (found["keypoints"][..., :2] - found["boxes"][:, None, :2]) / size[:, None]  # 0 … 1 in the box
-        assert place.std(1).median() > 0.1  # joints are not all in one place
+        assert place.std(1).median() > 0.1  # keypoints are not all in one place
 
 
 @pytest.mark.parametrize("builder", [*twins.BUILDERS, twins.JOINT])

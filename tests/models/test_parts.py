@@ -301,7 +301,7 @@ def test_joint_cells_are_torchvisions():
     assert (cells[:, 0] == 56 * 56 - 1).all()
 
 
-def test_joints_are_found_as_torchvision_finds_them():
+def test_keypoints_are_found_as_torchvision_finds_them():
     random = torch.Generator().manual_seed(0)
     boxes = torch.cat((random_boxes(12, 7), torch.tensor([[5.0, 5, 5.3, 60], [0, 0, 1, 1], [3, 3, 3, 3]])))
     coarse = torch.randn(len(boxes), 17, 14, 14, generator=random)

@@ -49,7 +49,7 @@ def test_it_finds_coins_that_it_was_never_shown(model):
 
 @pytest.mark.parametrize("other", [{"num_classes": 3}, {"num_keypoints": 5}, {"mask": None}])
 def test_other_classes_are_refused(other):
-    with pytest.raises(ValueError, match=r"7 classes and 17 joints.*got .*" + next(iter(other))):
+    with pytest.raises(ValueError, match=r"7 classes and 17 keypoints.*got .*" + next(iter(other))):
         mrcnn.playground_rcnn(pretrained=True, **other)
 
 

@@ -17,23 +17,23 @@ V1 = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50
 
 
 def target(boxes: list, num_classes: int, size: tuple[int, int], seed: int) -> dict[str, torch.Tensor]:
-    """A target with elliptic masks, and joints of which some are invisible, some outside the box, one on its edge."""
+    """A target with elliptic masks, and keypoints, some of them invisible, some outside the box, one on its edge."""
     random = torch.Generator().manual_seed(seed)
     boxes = torch.tensor(boxes).reshape(-1, 4)
     count, (height, width) = len(boxes), size
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     centre, radius = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     masks = torch.zeros(count, height, width, dtype=torch.uint8)
-    joints = torch.zeros(count, 17, 3)
+    keypoints = torch.zeros(count, 17, 3)
     for i in range(count):
         away = ((x - centre[i, 0]) / radius[i, 0]) ** 2 + ((y - centre[i, 1]) / radius[i, 1]) ** 2
         masks[i] = away <= 1
-        joints[i, :, :2] = centre[i] + radius[i] * (torch.rand(17, 2, generator=random) * 2.4 - 1.2)
-        joints[i, :, 2] = torch.randint(0, 3, (17,), generator=random)
-        joints[i, 0] = torch.tensor([*boxes[i, 2:], 2])  # the corner: the last cell, not one past it
-    joints[1:2] = 0  # an object whose joints nobody has marked
+        keypoints[i, :, :2] = centre[i] + radius[i] * (torch.rand(17, 2, generator=random) * 2.4 - 1.2)
+        keypoints[i, :, 2] = torch.randint(0, 3, (17,), generator=random)
+        keypoints[i, 0] = torch.tensor([*boxes[i, 2:], 2])  # the corner: the last cell, not one past it
+    keypoints[1:2] = 0  # an object whose keypoints nobody has marked
     labels = torch.randint(1, num_classes, (count,), generator=random)
-    return {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": joints}
+    return {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": keypoints}
 
 
 def batch(num_classes: int) -> tuple[list, list]:
@@ -159,7 +159,7 @@ def test_pictures_without_objects(joint):
 
 
 @torch.no_grad()
-def test_one_invisible_person_teaches_no_joints(joint):
+def test_one_invisible_person_teaches_no_keypoints(joint):
     pictures, targets = batch(91)
     for each in targets:
         each["keypoints"][..., 2] = 0

@@ -1,4 +1,4 @@
-"""The playground: scenes drawn from a seed, with boxes, masks and joints known exactly; no download.
+"""The playground: scenes drawn from a seed, with boxes, masks and keypoints known exactly; no download.
 
 A scene is made in this order: choose the things, draw each on a layer of its own, decide from front to back which stay
 (one that is nearly covered is left out of the picture, not only of the record), paint the backdrop and what is left,
@@ -24,12 +24,12 @@ MIN_PIXELS, MIN_SHARE = 40, 0.35  # what must be in sight of a thing: pixels (of
 
 
 class Thing(NamedTuple):
-    """A thing on its layer. palette (P, 3) are its parts' colours; joints and sight are None but for people."""
+    """A thing on its layer. palette (P, 3) are its parts' colours; keypoints and sight are None but for people."""
 
     label: int
     layer: Layer
     palette: np.ndarray
-    joints: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
     sight: np.ndarray | None = None
 
 
@@ -50,8 +50,8 @@ def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool,
             height = (48 + 62 * rng.random() ** 1.3) * size / 128
             x, y = place(rng, size, taken, 0.12)
             palette = person_palette(rng, grey, colours)
-            layer, joints, sight = draw_person(rng, size, height, x, y, light)
-            things.append(Thing(PERSON, layer, palette, joints, sight))
+            layer, keypoints, sight = draw_person(rng, size, height, x, y, light)
+            things.append(Thing(PERSON, layer, palette, keypoints, sight))
             colours.append(palette[2])
         else:
             label = 2 + int(rng.random() * 5)
@@ -162,16 +162,16 @@ def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list
     return camera(rng, picture, grey), things, owner
 
 
-def record_joints(thing: Thing, index: int, owner: np.ndarray) -> np.ndarray:
-    """Joints (17, 3) as COCO has them: v = 2 in sight, 1 hidden, 0 (and 0, 0) outside the picture."""
-    joints = np.zeros((len(KEYPOINT_NAMES), 3), dtype=np.float32)
-    if thing.joints is None:
-        return joints
+def record_keypoints(thing: Thing, index: int, owner: np.ndarray) -> np.ndarray:
+    """Keypoints (17, 3) as COCO has them: v = 2 in sight, 1 hidden, 0 (and 0, 0) outside the picture."""
+    keypoints = np.zeros((len(KEYPOINT_NAMES), 3), dtype=np.float32)
+    if thing.keypoints is None:
+        return keypoints
     size = len(owner)
-    for row, (x, y), sight in zip(joints, np.round(thing.joints, 2).tolist(), thing.sight, strict=True):
+    for row, (x, y), sight in zip(keypoints, np.round(thing.keypoints, 2).tolist(), thing.sight, strict=True):
         if 0 <= x < size and 0 <= y < size:
             row[:] = x, y, 2 if sight and owner[int(y), int(x)] == index else 1
-    return joints
+    return keypoints
 
 
 class Playground(torch.utils.data.Dataset):
@@ -207,7 +207,7 @@ class Playground(torch.utils.data.Dataset):
             "boxes": torch.from_numpy(tight_boxes(masks)),
             "labels": torch.tensor([thing.label for thing in things]),
             "masks": torch.from_numpy(masks.view(np.uint8)),
-            "keypoints": torch.from_numpy(np.stack([record_joints(t, k, owner) for k, t in enumerate(things)])),
+            "keypoints": torch.from_numpy(np.stack([record_keypoints(t, k, owner) for k, t in enumerate(things)])),
             "area": torch.from_numpy(masks.sum((1, 2)).astype(np.float32)),
             "iscrowd": torch.zeros(len(things), dtype=torch.int64),
             "image_id": index,

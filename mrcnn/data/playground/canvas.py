@@ -1,6 +1,6 @@
 """What the playground draws with: noise, colours, and the layer that one thing is drawn on.
 
-Pixel (row i, column j) covers the square [j, j+1) × [i, i+1), so its centre is (j + 0.5, i + 0.5); boxes and joints
+Pixel (row i, column j) covers the square [j, j+1) × [i, i+1), so its centre is (j + 0.5, i + 0.5); boxes and keypoints
 use the same coordinates. Edges are hard on purpose: a pixel belongs to a thing or it does not, and the mask is
 the drawing.
 """

@@ -1,4 +1,4 @@
-"""Drawn people: a pose with COCO's 17 joints, and the limbs, clothes and face around it.
+"""Drawn people: a pose with COCO's 17 keypoints, and the limbs, clothes and face around it.
 
 Left and right are the person's own. Somebody who faces the camera has the left shoulder at the larger x; somebody who
 walks away has it at the smaller x, and joins the crowd with hair where the face would be.
@@ -15,7 +15,7 @@ KEYPOINT_NAMES = [
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 ]  # fmt: skip
-# the joint that each joint becomes when the picture is mirrored
+# what each keypoint becomes when the picture is mirrored
 KEYPOINT_FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 # COCO's pairs, counted from 0
 SKELETON = [
@@ -40,7 +40,7 @@ STOUT = 1.4  # limbs are thicker than life, so that a few pixels show where they
 
 
 def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> tuple[np.ndarray, dict]:
-    """Joints (17, 2) of a person `height` pixels tall whose hips' middle is (x, y), and how the body is turned.
+    """Keypoints (17, 2) of a person `height` pixels tall whose hips' middle is (x, y), and how the body is turned.
 
     yaw is the turn about the vertical: 0 faces the camera, ±90° is a profile, 180° walks away.
     """
@@ -53,7 +53,7 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
     front = 1 if math.sin(yaw) >= 0 else -1  # where a profile looks: knees bend towards it, elbows too
     profile = abs(math.sin(yaw))
 
-    joints = np.zeros((17, 2))
+    keypoints = np.zeros((17, 2))
     up = lambda a: np.array([math.sin(a), -math.cos(a)])  # tilted by a to the right  # noqa: E731
     hang = lambda a, tilt: np.array([math.sin(a - tilt), math.cos(a - tilt)])  # swung by a to the right  # noqa: E731
     spine, across = up(lean), np.array([math.cos(lean), math.sin(lean)])
@@ -61,41 +61,41 @@ def random_pose(rng: np.random.Generator, height: float, x: float, y: float) -> 
     head = neck + NECK * height * up(lean + math.radians(spread(20)))
     for side, sign in ((0, 1), (1, -1)):  # left, right
         width = sign * math.cos(yaw)
-        joints[SHOULDER + side] = neck + width * SHOULDERS * height * across
-        joints[HIP + side] = (x, y) + width * HIPS * height * across
+        keypoints[SHOULDER + side] = neck + width * SHOULDERS * height * across
+        keypoints[HIP + side] = (x, y) + width * HIPS * height * across
         outward = 1 if width >= 0 else -1
         # arms hang, swing, reach sideways or go up; angle 0 hangs along the body
         raise_arm = (12, 12, 45, 100, 150)[int(next(u) * 5)] + spread(30)
         bend = next(u) * 110 if next(u) < 0.7 else 5
         upper = math.radians(raise_arm * outward * (1 - 0.6 * profile) + sign * swing * profile)
         lower = upper + math.radians(bend * (front if profile > 0.7 else outward * (1 if raise_arm > 40 else -0.6)))
-        joints[ELBOW + side] = joints[SHOULDER + side] + UPPER_ARM * height * hang(upper, lean)
-        joints[WRIST + side] = joints[ELBOW + side] + FOREARM * height * hang(lower, lean)
+        keypoints[ELBOW + side] = keypoints[SHOULDER + side] + UPPER_ARM * height * hang(upper, lean)
+        keypoints[WRIST + side] = keypoints[ELBOW + side] + FOREARM * height * hang(lower, lean)
         open_leg = 6 + abs(stride) * 0.5
         thigh = math.radians(open_leg * outward * (1 - profile) + sign * stride * profile + crouch * front * profile)
         shin = thigh - math.radians((crouch + 12 + abs(stride) * 0.4) * front * profile + spread(8))
-        joints[KNEE + side] = joints[HIP + side] + THIGH * height * hang(thigh, legs_lean)
-        joints[ANKLE + side] = joints[KNEE + side] + SHIN * height * hang(shin, legs_lean)
+        keypoints[KNEE + side] = keypoints[HIP + side] + THIGH * height * hang(thigh, legs_lean)
+        keypoints[ANKLE + side] = keypoints[KNEE + side] + SHIN * height * hang(shin, legs_lean)
     face_yaw = yaw + math.radians(spread(30))
     r = HEAD * height
     down = -up(lean)
     aside = lambda angle: r * math.sin(face_yaw + math.radians(angle)) * across  # on the head's sphere  # noqa: E731
-    joints[NOSE] = head + aside(0) * 0.9 + 0.25 * r * down
+    keypoints[NOSE] = head + aside(0) * 0.9 + 0.25 * r * down
     for side, sign in ((0, 1), (1, -1)):
-        joints[EYE + side] = head + aside(sign * 32) * 0.85 - 0.08 * r * down
-        joints[EAR + side] = head + aside(sign * 90) + 0.08 * r * down
-    return joints, {"yaw": yaw, "face_yaw": face_yaw, "head": head, "neck": neck, "down": down, "across": across}
+        keypoints[EYE + side] = head + aside(sign * 32) * 0.85 - 0.08 * r * down
+        keypoints[EAR + side] = head + aside(sign * 90) + 0.08 * r * down
+    return keypoints, {"yaw": yaw, "face_yaw": face_yaw, "head": head, "neck": neck, "down": down, "across": across}
 
 
 def draw_person(
     rng: np.random.Generator, size: int, height: float, x: float, y: float, light: Light
 ) -> tuple[Layer, np.ndarray, np.ndarray]:
-    """A person on a layer, the joints (17, 2), and which joints the person's own body leaves in sight, (17,) bool."""
-    joints, turn = random_pose(rng, height, x, y)
+    """A person on a layer, its keypoints (17, 2), and which of them its own body leaves in sight, (17,) bool."""
+    keypoints, turn = random_pose(rng, height, x, y)
     margin = 0.13 * height
-    low, high = joints.min(0) - margin, joints.max(0) + margin
+    low, high = keypoints.min(0) - margin, keypoints.max(0) + margin
     layer = Layer((low[0], low[1], high[0], high[1]), size)
-    points = [tuple(point) for point in joints.tolist()]
+    points = [tuple(point) for point in keypoints.tolist()]
     limb = lambda a, b, ra, rb, part: layer.capsule(  # noqa: E731
         a, b, max(0.9, STOUT * ra * height), max(0.8, STOUT * rb * height), part, light
     )
@@ -103,13 +103,13 @@ def draw_person(
     front = math.sin(turn["yaw"])
 
     def arm(side):
-        shoulder, elbow, wrist = (points[joint + side] for joint in (SHOULDER, ELBOW, WRIST))
+        shoulder, elbow, wrist = (points[keypoint + side] for keypoint in (SHOULDER, ELBOW, WRIST))
         limb(elbow, wrist, 0.028, 0.022, sleeves)
         limb(shoulder, elbow, 0.036, 0.03, SHIRT)
         limb(wrist, wrist, 0.028, 0.028, SKIN)
 
     def leg(side):
-        hip, knee, ankle = (points[joint + side] for joint in (HIP, KNEE, ANKLE))
+        hip, knee, ankle = (points[keypoint + side] for keypoint in (HIP, KNEE, ANKLE))
         toe = (ankle[0] + 0.06 * height * front, ankle[1] + 0.012 * height)
         limb(ankle, toe, 0.03, 0.025, SHOES)
         limb(knee, ankle, 0.038, 0.027, legs)
@@ -130,7 +130,7 @@ def draw_person(
     if not behind_back:
         arm(1 - near)
     arm(near)
-    return layer, joints, own_sight(layer, joints, turn, sleeves, legs)
+    return layer, keypoints, own_sight(layer, keypoints, turn, sleeves, legs)
 
 
 def head_parts(layer: Layer, height: float, points: list[tuple], turn: dict, light: Light) -> None:
@@ -159,8 +159,8 @@ def head_parts(layer: Layer, height: float, points: list[tuple], turn: dict, lig
         layer.capsule(*ends, 0.5, 0.5, FEATURE, light)
 
 
-def own_sight(layer: Layer, joints: np.ndarray, turn: dict, sleeves: int, legs: int) -> np.ndarray:
-    """Joints that the body itself leaves in sight, (17,) bool: the part on top there is one the joint belongs to."""
+def own_sight(layer: Layer, keypoints: np.ndarray, turn: dict, sleeves: int, legs: int) -> np.ndarray:
+    """Keypoints that the body itself leaves in sight, (17,) bool: the part on top there is one that it belongs to."""
     sight = np.ones(17, dtype=bool)
     yaw = turn["face_yaw"]
     sight[NOSE] = math.cos(yaw) > -0.2
@@ -170,8 +170,8 @@ def own_sight(layer: Layer, joints: np.ndarray, turn: dict, sleeves: int, legs: 
         allowed = {
             ELBOW: {SHIRT, sleeves}, WRIST: {SKIN, sleeves}, KNEE: {TROUSERS, legs}, ANKLE: {SHOES, legs},
         }  # fmt: skip
-        for joint, parts in allowed.items():
-            sight[joint + side] = layer.part_at(*joints[joint + side]) in parts
+        for keypoint, parts in allowed.items():
+            sight[keypoint + side] = layer.part_at(*keypoints[keypoint + side]) in parts
     return sight
 
 

@@ -242,16 +242,16 @@ def _peak(row: float, column: float) -> Tensor:
 HEATMAPS = [_peak(40.3, 11.6), _peak(5.2, 47.7), _peak(29.8, 30.1)]
 
 
-def _read_joint(heatmap: Tensor, box: Tensor) -> Tensor:
+def _read_keypoint(heatmap: Tensor, box: Tensor) -> Tensor:
     return keypoint_head.heatmaps_to_keypoints(heatmap[None, None], box[None])[0][0, 0, :2]
 
 
-def _joint_of_torchvision(heatmap: Tensor, box: Tensor) -> Tensor:
+def _keypoint_of_torchvision(heatmap: Tensor, box: Tensor) -> Tensor:
     """Or of the library, where there is no torchvision."""
     try:
         from torchvision.models.detection.roi_heads import heatmaps_to_keypoints
     except ImportError:
-        return _read_joint(heatmap, box)
+        return _read_keypoint(heatmap, box)
     return heatmaps_to_keypoints(heatmap[None, None], box[None])[0][0, 0, :2]
 
 
@@ -265,8 +265,8 @@ def _read(heatmap, box, half=0.5, corner=1.0, by_height=False, enlarged=True) ->
     return cell * size / torch.tensor([width, height]) + corner * box[:2]
 
 
-def _judge_joint(answer) -> None:
-    want = torch.stack([_joint_of_torchvision(heatmap, BOX) for heatmap in HEATMAPS])
+def _judge_keypoint(answer) -> None:
+    want = torch.stack([_keypoint_of_torchvision(heatmap, BOX) for heatmap in HEATMAPS])
     got = [answer(heatmap, BOX) for heatmap in HEATMAPS]
     try:
         got = torch.stack([torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in each]) for each in got])
@@ -289,4 +289,4 @@ def _judge_joint(answer) -> None:
     raise Wrong(first_difference(got, want, 1e-3))
 
 
-read_joint = Exercise(judge=_judge_joint, library=_read_joint)
+read_keypoint = Exercise(judge=_judge_keypoint, library=_read_keypoint)
