@@ -26,8 +26,7 @@ from mrcnn.validation import check_finite, check_images, check_targets
 
 @dataclass(frozen=True)
 class ModelSettings(Settings):
-    """Everything that is needed to build a model again, stage by stage. A head whose settings are None is left
-    out."""
+    """Everything that is needed to build a model again, stage by stage. A head whose settings are None is left out."""
 
     num_classes: Annotated[int, whole(2, 10_000)] = 91  # with the background
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
@@ -64,6 +63,9 @@ class MaskRCNN(nn.Module):
 
     builder: the name of the builder in `mrcnn.zoo`. settings: one small dataclass per stage. labels: what the numbers
     mean (category names, keypoint names, skeleton), set by training; None until then.
+
+    A body of your own (torchvision's, timm's) is put into `mrcnn.backbone.BODIES` and named in the settings; a head of
+    your own is a subclass of `mrcnn.roi_heads.Head`. Such a model is trained, saved and built again as any other.
     """
 
     def __init__(self, builder: str, settings: ModelSettings):

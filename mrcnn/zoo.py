@@ -4,8 +4,9 @@ differs.
 weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached) or a path to such a file.
 backbone_weights: None, "IMAGENET1K_V1" or a path: a ResNet classification checkpoint, for the backbone alone.
 trainable_stages: how many of the body's five stages are trained, from the last; by default 3 of a pretrained body and
-all of one that starts from scratch. stages: `images`, `rpn`, `box`, `mask` or `keypoint` settings instead of the
-builder's own; a dict, as in `box={"nms_iou": 0.4}` or `rpn={"anchors": {"ratios": (1.0,)}}`, changes just its fields.
+all of one that starts from scratch. stages: `backbone`, `images`, `rpn`, `box`, `mask` or `keypoint` settings instead
+of the builder's own; a dict, as in `box={"nms_iou": 0.4}` or `rpn={"anchors": {"ratios": (1.0,)}}`, changes just its
+fields.
 """
 
 import inspect
