@@ -222,7 +222,8 @@ def _headers() -> str:
 
 def _compile(flags, text: str, suffix: str, make) -> Path:
     """The file that `make(source, out)` makes of `text`, from the cache if it has been made before."""
-    key = hashlib.sha256("\0".join([_headers(), torch.__version__, *flags, text]).encode()).hexdigest()[:24]
+    made_of = [_compiler(), _headers(), torch.__version__, *flags, text]
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:24]
     out = CACHE / f"{key}{suffix}"
     if not out.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -234,11 +235,17 @@ def _compile(flags, text: str, suffix: str, make) -> Path:
     return out
 
 
-def _run_compiler(*arguments) -> None:
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+def _compiler() -> str:
+    """g++ if there is one, whatever $CXX says: the trace sees what the compiler tells it of, and clang, for one, does
+    not tell of a struct that is copied."""
+    compiler = shutil.which("g++") or os.environ.get("CXX") or shutil.which("c++")
     if not compiler:
         raise RuntimeError("running CUDA on the CPU needs a C++ compiler; g++ was not found")
-    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True)
+    return compiler
+
+
+def _run_compiler(*arguments) -> None:
+    done = subprocess.run([_compiler(), *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the CUDA source does not compile:\n{done.stderr}")
 

@@ -1,5 +1,7 @@
 """What the trace sees, and a kernel planted for each fault that it finds: the message names who and where."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -163,3 +165,21 @@ def test_results_come_back_through_other_layouts():
     assert y.sum() == 32
     with pytest.raises(ValueError, match="dense in memory"):
         PROGRAM.trace("too_far", 1, 32, torch.zeros(8, 4)[:, :2], 3)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") and shutil.which("clang++")), reason="g++ or clang++ is missing")
+def test_a_struct_that_is_copied_is_seen_whatever_CXX_says(monkeypatch):
+    """clang does not tell of such copies: with it the reads would seem to come before any write."""
+    monkeypatch.setenv("CXX", "clang++")
+    program = Program("""
+struct Span { float first, last, middle, width, weight, more[12]; };
+__global__ void copies(const Span* x, float* y) {
+  __shared__ Span spans[32];
+  spans[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = spans[31 - threadIdx.x].middle;
+}
+""")
+    x, y = torch.arange(32 * 17.0), torch.zeros(32)
+    program.trace("copies", 1, 32, x, y).check()
+    assert torch.equal(y, x.view(32, 17)[:, 2].flip(0))
