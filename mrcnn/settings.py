@@ -43,11 +43,6 @@ def number(low: float, high: float) -> Rule:
     return Rule(f"a number from {low:g} to {high:g}", holds)
 
 
-def one_of(*values: str) -> Rule:
-    """One of a few names."""
-    return Rule(" or ".join(map(repr, values)), lambda value: isinstance(value, str) and value in values)
-
-
 def several(each: Rule, low: int, high: int) -> Rule:
     """A tuple of low to high values, for each of which the same rule holds."""
 

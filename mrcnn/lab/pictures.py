@@ -91,12 +91,6 @@ def draw_dimmed(axes: Axes, image: Tensor) -> None:
     visualize.draw_image(axes, (150 + 105 / 255 * grey).to(torch.uint8).expand(3, -1, -1))
 
 
-def draw_batch(axes: Axes, pixels: Tensor) -> None:
-    """Normalised pixels (3, H, W), moved and squeezed back into what a screen can show."""
-    low, high = pixels.min(), pixels.max()
-    visualize.draw_image(axes, ((pixels - low) / (high - low).clamp(min=1e-6) * 255).to(torch.uint8).cpu())
-
-
 def draw_map(axes: Axes, values: Tensor, size: tuple[int, int], signed: bool = False, **options: Any) -> None:
     """A map (h, w) over a picture of `size` (height, width): every cell is the square of pixels it stands for."""
     if signed:

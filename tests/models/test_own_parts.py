@@ -96,8 +96,6 @@ def test_what_a_head_of_ones_own_learns_from_is_asked_for():
 class RegNet(nn.Module):
     """The smallest of Radosavovic et al. 2020, without its classifier."""
 
-    channels = (24, 56, 152, 368)
-
     def __init__(self):
         super().__init__()
         whole = torchvision.models.regnet_y_400mf()
