@@ -194,8 +194,8 @@ def summary_lines(metrics: dict[str, Any]) -> list[str]:
     rows = [(name, metrics[kind]) for kind, name in names.items() if kind in metrics]
     if not rows:
         return ["nothing to measure: the data set has no ground truth that the model predicts"]
-    return ["         AP   AP50   AP75"] + [
-        f"{name:7}{row['AP']:6.3f} {row['AP50']:6.3f} {row['AP75']:6.3f}" for name, row in rows
+    return [f"{'':9}    AP   AP50   AP75"] + [
+        f"{name:9}{row['AP']:6.3f} {row['AP50']:6.3f} {row['AP75']:6.3f}" for name, row in rows
     ]
 
 
