@@ -28,9 +28,10 @@ import mrcnn
 from mrcnn import box_head, boxes, images, keypoint_head, lab, mask_head, roi_heads, visualize
 from mrcnn.anchors import make_anchors
 from mrcnn.data import Playground
-from mrcnn.lab import check, pictures
+from mrcnn.lab import check
 from mrcnn.lab.exercises import tour
-from mrcnn.lab.flow import flow
+from mrcnn.lab.views import pictures
+from mrcnn.lab.views.flow import flow
 from mrcnn.lab.walk import changed, count_multiply_adds, erase, move, walk
 
 torch.set_grad_enabled(False)  # we only look, nothing is trained

@@ -26,8 +26,9 @@ from mrcnn import boxes as box_maths
 from mrcnn import lab, ops
 from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.data import Playground
-from mrcnn.lab import check, match_pictures, threads
+from mrcnn.lab import check
 from mrcnn.lab.exercises import matching
+from mrcnn.lab.views import match_pictures, threads
 
 # %load_ext mrcnn.lab
 # %matplotlib inline

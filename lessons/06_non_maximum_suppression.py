@@ -25,8 +25,9 @@ import mrcnn
 from mrcnn import boxes as box_maths
 from mrcnn import lab, ops
 from mrcnn.data import Playground
-from mrcnn.lab import check, nms_pictures, threads
+from mrcnn.lab import check
 from mrcnn.lab.exercises import suppression, suppression_library
+from mrcnn.lab.views import nms_pictures, threads
 from mrcnn.lab.walk import changed
 
 # %load_ext mrcnn.lab

@@ -26,8 +26,9 @@ import torch
 
 from mrcnn import lab, ops
 from mrcnn.data.playground import Playground
-from mrcnn.lab import check, roi_pictures, threads
+from mrcnn.lab import check
 from mrcnn.lab.exercises import pooling, pooling_gradient, pooling_rounded
+from mrcnn.lab.views import roi_pictures, threads
 from mrcnn.ops import reference
 
 # %matplotlib inline

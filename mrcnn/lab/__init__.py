@@ -6,8 +6,7 @@ from mrcnn.lab import check
 """
 
 from .check import check
-from .cuda_on_cpu import schedule
-from .kernels import cpp, cuda, device
+from .cuda import cpp, cuda, device, schedule
 from .notebook import load_ipython_extension, show, timed
 
 __all__ = ["check", "cpp", "cuda", "device", "load_ipython_extension", "schedule", "show", "timed"]

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from .cuda_on_cpu import CSRC
-from .kernels import cpp, cuda
+from .cuda import CSRC, cpp, cuda
 
 FOLDED = 40  # source of more lines than this is shown folded
 

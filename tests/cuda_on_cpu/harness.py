@@ -8,7 +8,7 @@ those of the plain PyTorch in mrcnn/ops/reference.py.
 import torch
 from torch import Tensor
 
-from mrcnn.lab.cuda_on_cpu import CSRC, Program
+from mrcnn.lab.cuda import CSRC, Program
 from mrcnn.ops import reference
 
 ROI_ALIGN_FUNCTIONS = """

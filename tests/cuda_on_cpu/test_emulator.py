@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrcnn.lab.cuda_on_cpu import KernelFault, Program, schedule
+from mrcnn.lab.cuda import KernelFault, Program, schedule
 
 ORDERS = [("ascending", 0), ("descending", 0), ("shuffled", 1), ("shuffled", 2)]
 

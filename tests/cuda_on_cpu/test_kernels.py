@@ -5,7 +5,7 @@ import torch
 from harness import Program, random_boxes, random_rois, roi_align_program
 
 from mrcnn import ops
-from mrcnn.lab.cuda_on_cpu import schedule
+from mrcnn.lab.cuda import schedule
 from mrcnn.ops import backend, reference
 
 pytestmark = pytest.mark.skipif(not backend.available("emulated"), reason="the emulated ops are not built")

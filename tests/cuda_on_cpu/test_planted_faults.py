@@ -17,7 +17,7 @@ from harness import (
     roi_align_program,
 )
 
-from mrcnn.lab.cuda_on_cpu import KernelFault
+from mrcnn.lab.cuda import KernelFault
 
 
 def roi_align(*change, check=check_forward):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from mrcnn.lab.cuda_on_cpu import KernelFault, Program
+from mrcnn.lab.cuda import KernelFault, Program
 
 PROGRAM = Program("""
 __global__ void shift(const float* x, float* y, int n) {

@@ -9,8 +9,7 @@ import torch
 
 from mrcnn import lab
 from mrcnn.lab.check import Exercise, NotWritten, Wrong, check, close, first_difference, same_shape, verdict
-from mrcnn.lab.cuda_on_cpu import KernelFault
-from mrcnn.lab.kernels import CompileError, GpuProgram, nvcc
+from mrcnn.lab.cuda import CompileError, GpuProgram, KernelFault, nvcc
 
 DOUBLE = """
 __global__ void double_it(const float* x, float* y, int n) {
@@ -260,7 +259,7 @@ def test_the_same_source_compiles_for_a_gpu():
     assert {"enter_0", "signature_0", "cuda_on_cpu_schedule"} <= set(symbols.split())
     with pytest.raises(RuntimeError) as error:
         GpuProgram(DOUBLE.replace("2 *", "two *")).build("sm_90")
-    explained = lab.kernels._explained(str(error.value), DOUBLE)
+    explained = cells._explained(str(error.value), DOUBLE)
     assert explained.startswith('It does not compile.\nline 4: identifier "two" is undefined')
 
 

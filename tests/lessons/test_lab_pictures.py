@@ -10,8 +10,8 @@ from PIL import Image
 
 from mrcnn import boxes, zoo
 from mrcnn.data import Playground
-from mrcnn.lab import pictures
-from mrcnn.lab.flow import flow
+from mrcnn.lab.views import pictures
+from mrcnn.lab.views.flow import flow
 from mrcnn.lab.walk import changed, count_multiply_adds, erase, move, walk
 
 LABELS = {

@@ -4,8 +4,8 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 
-from mrcnn.lab import threads
-from mrcnn.lab.cuda_on_cpu import Program, schedule
+from mrcnn.lab.cuda import Program, schedule
+from mrcnn.lab.views import threads
 
 PROGRAM = Program("""
 __global__ void reverse(const float* x, float* y) {

@@ -1,5 +1,5 @@
 // Lets Python launch the kernels, and call the host functions, of a source it has had compiled.
-// mrcnn/lab/cuda_on_cpu.py writes the `extern "C"` lines that use these.
+// mrcnn/lab/cuda/program.py writes the `extern "C"` lines that use these.
 #pragma once
 
 #include <exception>

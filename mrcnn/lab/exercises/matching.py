@@ -6,11 +6,10 @@ from torch import Tensor
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.lab.check import Exercise, NotWritten, Wrong, close, first_difference, same_shape
+from mrcnn.lab.cuda import Trace, device
 from mrcnn.lab.exercises import matching_library as right
 from mrcnn.lab.exercises.matching_library import THREADS, TILE, UNTOUCHED, overlap
-from mrcnn.lab.kernels import device
-from mrcnn.lab.threads import count_accesses
-from mrcnn.lab.trace import Trace
+from mrcnn.lab.views.threads import count_accesses
 
 __all__ = [
     "best_cpp", "best_kernel", "best_loop", "best_shared", "best_tiles", "best_torch", "claim", "decide", "object_best",

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn.lab.check import NotWritten
+from mrcnn.lab.cuda import Kernel, Trace, cpp, cuda, device
 from mrcnn.lab.exercises.suppression_library import overlap
-from mrcnn.lab.kernels import Kernel, cpp, cuda, device
-from mrcnn.lab.trace import Trace
 
 THREADS = 64  # in a block
 TILE = 64  # objects in shared memory at a time

@@ -8,7 +8,7 @@ from torch import Tensor
 from mrcnn import ops
 
 from ..check import Exercise, NotWritten, Wrong, close, first_difference, same_shape
-from ..kernels import device
+from ..cuda import device
 from . import pooling_library as library
 
 THREADS = 64  # per block, where the exercise does not say otherwise

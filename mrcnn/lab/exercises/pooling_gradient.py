@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..check import Exercise, NotWritten, Wrong, close
-from ..kernels import device
+from ..cuda import device
 from . import pooling_library as library
 from .pooling import BINS, ROIS, SAMPLES, SCALE, THREADS, blocks, compare, mistaken
 

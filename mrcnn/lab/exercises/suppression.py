@@ -6,9 +6,8 @@ from torch import Tensor
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.lab.check import Exercise, NotWritten, Wrong, close, first_difference, same_shape
-from mrcnn.lab.cuda_on_cpu import KernelFault, schedule
+from mrcnn.lab.cuda import KernelFault, device, schedule
 from mrcnn.lab.exercises import suppression_library as right
-from mrcnn.lab.kernels import device
 
 WORD = right.WORD
 UNTOUCHED = 0xA5  # what outputs are filled with, byte by byte, before a kernel runs

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
-from mrcnn.lab.kernels import device
+from mrcnn.lab.cuda import device
 
 WORD = 64
 

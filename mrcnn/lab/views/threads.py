@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 
 from mrcnn.visualize import COLOURS, INK, PAPER
 
-from .trace import BUFFER, OPS, RACE, Trace
+from ..cuda.trace import BUFFER, OPS, RACE, Trace
 
 SECTOR = 32  # bytes: the smallest piece of memory that a GPU fetches
 WARP = 32

@@ -33,7 +33,7 @@ from .trace import EVENT, FINDING, KernelFault, Trace
 
 __all__ = ["KernelFault", "Program", "Trace", "schedule"]
 
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
+CSRC = Path(__file__).resolve().parents[3] / "csrc"
 HERE = CSRC / "cuda_on_cpu"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mrcnn" / "cuda_on_cpu"
 ORDERS = ("ascending", "descending", "shuffled")

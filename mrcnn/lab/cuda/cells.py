@@ -26,7 +26,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .cuda_on_cpu import CSRC, KernelFault, Program, Trace, _compile
+from .program import CSRC, KernelFault, Program, _compile
+from .trace import Trace
 
 DTYPES = {
     "float": torch.float32,

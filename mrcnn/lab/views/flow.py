@@ -12,8 +12,8 @@ from matplotlib.path import Path
 from torch import Tensor
 
 from mrcnn import visualize
-from mrcnn.lab import pictures
-from mrcnn.lab.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
+from mrcnn.lab.views import pictures
+from mrcnn.lab.views.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 from mrcnn.lab.walk import Walk
 from mrcnn.visualize import INK, PAPER
 
