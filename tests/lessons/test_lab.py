@@ -10,6 +10,7 @@ import torch
 from mrcnn import lab
 from mrcnn.lab.check import Exercise, NotWritten, Wrong, check, close, first_difference, same_shape, verdict
 from mrcnn.lab.cuda import CompileError, GpuProgram, KernelFault, nvcc
+from mrcnn.lab.cuda.cells import _explained
 
 DOUBLE = """
 __global__ void double_it(const float* x, float* y, int n) {
@@ -259,7 +260,7 @@ def test_the_same_source_compiles_for_a_gpu():
     assert {"enter_0", "signature_0", "cuda_on_cpu_schedule"} <= set(symbols.split())
     with pytest.raises(RuntimeError) as error:
         GpuProgram(DOUBLE.replace("2 *", "two *")).build("sm_90")
-    explained = cells._explained(str(error.value), DOUBLE)
+    explained = _explained(str(error.value), DOUBLE)
     assert explained.startswith('It does not compile.\nline 4: identifier "two" is undefined')
 
 
