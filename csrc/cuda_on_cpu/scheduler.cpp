@@ -100,6 +100,14 @@ void enter_new_fiber(int i) {
   setcontext(&context);
 }
 
+// The running thread stops here until the scheduler lets it go on.
+void wait(State state, int line) {
+  threads[current].state = state;
+  threads[current].line = line;
+  if (listener.thread_waits) listener.thread_waits(state == State::in_warp, line);
+  to_scheduler();
+}
+
 // Let a thread go on until it waits or ends.
 void resume(int thread) {
   current = thread;
@@ -175,7 +183,7 @@ bool resolve_warp(int warp) {
       lanes[i].got = got;
       lanes[i].state = State::ready;
     }
-    if (listener.warp_synced) listener.warp_synced(warp, met);
+    if (listener.warp_synced) listener.warp_synced(warp, met, lanes[first].line);
     any = true;
   }
   return any;
@@ -217,7 +225,7 @@ bool resolve_block() {
     barrier_count.nonzero += threads[i].predicate;
     threads[i].state = State::ready;
   }
-  if (listener.block_synced) listener.block_synced();
+  if (listener.block_synced) listener.block_synced(threads[0].line);
   return true;
 }
 
@@ -229,6 +237,7 @@ void run_block() {
   do {
     for (int warp : arrange(warps, (thread_count + warpSize - 1) / warpSize)) run_warp(warp);
   } while (failure.empty() && resolve_block());
+  if (listener.block_ends) listener.block_ends();
 }
 
 [[noreturn]] void refuse(const Kernel& launch, const std::string& why) {
@@ -282,11 +291,8 @@ void fail(const char* message) {
 }
 
 Count block_barrier(bool predicate, int line) {
-  Thread& me = threads[current];
-  me.predicate = predicate;
-  me.line = line;
-  me.state = State::at_barrier;
-  to_scheduler();
+  threads[current].predicate = predicate;
+  wait(State::at_barrier, line);
   return barrier_count;
 }
 
@@ -297,9 +303,7 @@ Exchange warp_exchange(unsigned mask, uint64_t value, int source, int line) {
   me.mask = mask;
   me.value = value;
   me.source = source;
-  me.line = line;
-  me.state = State::in_warp;
-  to_scheduler();
+  wait(State::in_warp, line);
   return me.got;
 }
 

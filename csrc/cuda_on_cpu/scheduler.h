@@ -59,8 +59,10 @@ unsigned unfinished_lanes();
 struct Listener {
   void (*launch_begins)(const Kernel&);
   void (*block_begins)();
-  void (*block_synced)();                           // all threads have reached a __syncthreads
-  void (*warp_synced)(int warp, unsigned lanes);    // these lanes have met
+  void (*block_ends)();
+  void (*thread_waits)(bool in_warp, int line);               // the running thread, at a barrier or in a warp function
+  void (*block_synced)(int line);                             // all threads have reached a __syncthreads
+  void (*warp_synced)(int warp, unsigned lanes, int line);    // these lanes have met
 };
 extern Listener listener;
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,6 +91,83 @@ def test_every_access_is_seen():
     seen = zip(trace.thread, trace.op, trace.buffer, trace.index, trace.line, strict=True)
     assert list(seen) == [(*access, lines[line]) for *access, line in expected]
     assert set(trace.block) == {0}
+
+
+def test_values():
+    """Of a read what was read, of a write what was written, of an atomic what it left."""
+    x, y = torch.arange(32.0), torch.full((32,), -1.0)
+    trace = PROGRAM.trace("shift", 1, 32, x, y, 5)
+    values = [trace.value(row, "f4").item() for row in range(len(trace))]
+    t = list(range(32))
+    assert values == [float(v) for i in t for v in (i, i)] + [float((i + 1) % 32 + 5 * w) for i in t for w in (0, 1)]
+    assert trace.before[1].tolist() == [-1.0] * 32
+    trace = PROGRAM.trace("one_cell", 1, 3, torch.tensor([7.0]))
+    assert [trace.value(row, "f4").item() for row in range(6)] == [7, 8, 8, 9, 9, 10]
+    trace = PROGRAM.trace("atomics", 1, 2, torch.zeros(1), torch.zeros(1, dtype=torch.int32))
+    assert [trace.value(row, "i4").item() for row in np.flatnonzero(trace.buffer == "n")] == [1, 2, 3]
+
+
+def test_the_last_value_of_a_block():
+    """Dynamic shared memory is overwritten before the next block begins."""
+    program = Program("""
+    __global__ void leaves(float* y) {
+      extern __shared__ float tile[];
+      tile[0] = y[blockIdx.x];
+      tile[1] = 2 * y[blockIdx.x];
+    }""")
+    trace = program.trace("leaves", 2, 1, torch.tensor([3.0, 4.0]), shared_bytes=8)
+    written = [trace.value(row, "f4").item() for row in np.flatnonzero(trace.op == "write")]
+    assert written == [3, 6, 4, 8]
+    assert "extern __shared__ float tile[];" in trace.text  # as it was written
+
+
+def test_wide_values():
+    program = Program("__global__ void copy(const float4* x, float4* y) { y[threadIdx.x] = x[threadIdx.x]; }")
+    trace = program.trace("copy", 1, 2, torch.arange(8.0), torch.zeros(8))
+    # The compiler may move 16 bytes in pieces, and in any order.
+    for op in ("read", "write"):
+        rows = sorted(np.flatnonzero(trace.op == op), key=lambda row: trace.events["address"][row])
+        assert [number for row in rows for number in trace.value(row, "f4").tolist()] == list(range(8))
+
+
+def test_waits():
+    trace = PROGRAM.trace("shift", 2, 32, torch.arange(32.0), torch.zeros(32), 5)
+    line = line_of("x[threadIdx.x];") + 1
+    first = trace.waits[trace.waits["block"] == 0]
+    # Each thread begins to wait after its two accesses; then all go on.
+    assert first["row"].tolist() == [2 * i + 2 for i in range(32)] + [64]
+    assert first["thread"].tolist() == [*range(32), -1]
+    assert (first["lanes"] == 0).tolist() == [True] * 32 + [False]
+    assert set(trace.waits["line"]) == {line}
+    assert not trace.waits["in_warp"].any()
+    assert trace.round.tolist() == ([0] * 64 + [1] * 64) * 2
+    assert trace.met_between(1, 64)
+    assert not trace.met_between(1, 63)
+
+
+def test_waits_in_a_warp():
+    """Each warp meets by itself: of two warps, no access of one is ordered with one of the other."""
+    program = Program("""
+    __global__ void by_warps(float* y) {
+      y[threadIdx.x] = 1;
+      __syncwarp();
+      if (threadIdx.x % 32 < 2) __shfl_sync(3, 0, 1);
+      y[threadIdx.x] = 2;
+    }""")
+    trace = program.trace("by_warps", 1, 64, torch.zeros(64))
+    meetings = trace.waits[trace.waits["lanes"] != 0]
+    assert meetings[["thread", "lanes", "line"]].tolist() == [
+        *((0, 2**32 - 1, 4), (0, 3, 5), (32, 2**32 - 1, 4), (32, 3, 5))
+    ]
+    last = [int(np.flatnonzero(trace.thread == thread)[-1]) for thread in range(64)]
+    assert [int(trace.round[row]) for row in last] == ([2] * 2 + [1] * 30) * 2
+    assert trace.met_between(0, last[31])
+    assert not trace.met_between(0, last[32])
+
+
+def test_who_waits_for_ever():
+    trace = PROGRAM.trace("unreached", 1, 3, torch.zeros(3), 2)
+    assert trace.waits[["thread", "lanes", "row"]].tolist() == [(0, 0, 0), (1, 0, 0)]
 
 
 def test_missing_barrier():

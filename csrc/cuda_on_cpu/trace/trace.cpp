@@ -4,6 +4,7 @@
 // __tsan_write8(address), ... These are not the sanitizer's but the ones below. The return address gives the line.
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -28,6 +29,16 @@ struct Event {
   uint16_t bytes;
   Op op;
   Space space;
+};
+
+// A thread begins to wait, or all have come and go on.
+struct Wait {
+  uint64_t row;  // how many events came before it
+  int64_t block;
+  int32_t launch, thread;  // thread: the one that waits; of a meeting the first of its warp, or -1 for a block's
+  int32_t line;
+  uint32_t lanes;  // that met: 0 where a thread only begins to wait
+  bool in_warp;    // in a warp function, not at a barrier of the block
 };
 
 struct Finding {
@@ -58,7 +69,13 @@ constexpr size_t max_findings = 1000;
 
 std::vector<Region> regions;
 std::vector<Event> events;
+std::vector<unsigned char> values;  // of each event its bytes, one after the other: what the memory held just after it
+std::vector<Wait> waits;
 std::vector<Finding> findings;
+struct {
+  uintptr_t address;
+  size_t bytes = 0, value;  // where in `values`
+} latest_write;
 size_t max_events;
 uint64_t now;  // counts accesses and meetings of lanes
 int32_t launch = -1, phase;
@@ -68,6 +85,27 @@ uintptr_t stack_begin, stack_end;  // of the OS thread, where the kernel's argum
 
 Region make_region(uintptr_t begin, size_t bytes, size_t cell_bytes, Space space) {
   return {begin, bytes, cell_bytes, space, std::vector<Cell>((bytes + cell_bytes - 1) / cell_bytes)};
+}
+
+// Fills in what the latest write stored: its hook came before the store. So did perhaps that of a read, for in copying
+// a struct the compiler tells of the write, then of the read, then copies. Only the next write's hook ends the doubt.
+void settle() {
+  const auto* stored = reinterpret_cast<const unsigned char*>(latest_write.address);
+  std::copy(stored, stored + latest_write.bytes, values.begin() + latest_write.value);
+}
+
+void record(const Event& e) {
+  if (events.size() == max_events) return;
+  if (e.op != Op::read) latest_write = {e.address, e.bytes, values.size()};
+  const auto* at = reinterpret_cast<const unsigned char*>(e.address);
+  values.insert(values.end(), at, at + e.bytes);
+  events.push_back(e);
+}
+
+void record_wait(int thread, int line, unsigned lanes, bool in_warp) {
+  settle();
+  if (events.size() == max_events || waits.size() == max_events) return;
+  waits.push_back({events.size(), cuda_on_cpu::place().block, launch, thread, line, lanes, in_warp});
 }
 
 void launch_begins(const cuda_on_cpu::Kernel& k) {
@@ -80,8 +118,17 @@ void block_begins() {
   phase = 0;
   std::memset(met, 0, 1024 * sizeof *met);
 }
-void block_synced() { ++phase; }
-void warp_synced(int warp, unsigned lanes) {
+void block_ends() {
+  settle();
+  latest_write.bytes = 0;  // the memory will be used for other things
+}
+void thread_waits(bool in_warp, int line) { record_wait(cuda_on_cpu::place().thread, line, 0, in_warp); }
+void block_synced(int line) {
+  record_wait(-1, line, ~0u, false);
+  ++phase;
+}
+void warp_synced(int warp, unsigned lanes, int line) {
+  record_wait(warp * 32, line, lanes, true);
   ++now;
   for (int i = 0; i < 32; ++i)
     for (int j = 0; j < 32; ++j)
@@ -143,13 +190,14 @@ void see(const void* at, size_t bytes, Op op, const void* where) {
   const auto address = reinterpret_cast<uintptr_t>(at);
   const Place place = cuda_on_cpu::place();
   if (place.thread < 0 || uninteresting(address)) return;
+  settle();
   ++now;
   Event e{address, reinterpret_cast<uintptr_t>(where), place.block, place.thread, launch, uint16_t(bytes), op, {}};
   for (Region& region : regions) {
     const size_t offset = address - region.begin;
     if (offset >= region.bytes || offset + bytes > region.bytes) continue;
     e.space = region.space;
-    if (events.size() < max_events) events.push_back(e);
+    record(e);
     for (size_t c = offset / region.cell_bytes; c <= (offset + bytes - 1) / region.cell_bytes; ++c)
       check(region.cells[c], e);
     return;
@@ -172,7 +220,8 @@ extern "C" {
 // From now on accesses are checked against these buffers, and the first `events_wanted` are kept.
 PUBLIC void trace_begin(int buffers, const uint64_t* begins, const uint64_t* bytes, const uint64_t* item_bytes,
                         uint64_t events_wanted) {
-  regions.clear(), events.clear(), findings.clear();
+  regions.clear(), events.clear(), values.clear(), waits.clear(), findings.clear();
+  latest_write.bytes = 0;
   max_events = events_wanted;
   launch = -1;
   pthread_attr_t attributes;
@@ -186,12 +235,20 @@ PUBLIC void trace_begin(int buffers, const uint64_t* begins, const uint64_t* byt
   for (int i = 0; i < buffers; ++i) regions.push_back(make_region(begins[i], bytes[i], item_bytes[i], Space::buffer));
   regions.push_back(make_region(reinterpret_cast<uintptr_t>(__bss_start), _end - __bss_start, 1, Space::static_shared));
   regions.emplace_back();  // dynamic shared memory, as each launch has it
-  cuda_on_cpu::listener = {launch_begins, block_begins, block_synced, warp_synced};
+  cuda_on_cpu::listener = {launch_begins, block_begins, block_ends, thread_waits, block_synced, warp_synced};
 }
 
 PUBLIC uint64_t trace_events(const Event** first) {
   *first = events.data();
   return events.size();
+}
+PUBLIC uint64_t trace_values(const unsigned char** first) {
+  *first = values.data();
+  return values.size();
+}
+PUBLIC uint64_t trace_waits(const Wait** first) {
+  *first = waits.data();
+  return waits.size();
 }
 PUBLIC uint64_t trace_findings(const Finding** first) {
   *first = findings.data();

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .trace import EVENT, FINDING, KernelFault, Trace
+from .trace import EVENT, FINDING, WAIT, KernelFault, Trace
 
 __all__ = ["KernelFault", "Program", "Trace", "schedule"]
 
@@ -90,6 +90,7 @@ class Program:
             self.text, self.name = source.read_text(), str(source)
         else:
             self.text, self.name = source, "kernel.cu"
+        self.written = self.text
         # nvcc needs a declaration without a size; here the memory is the emulator's.
         self.text = re.sub(
             r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;", r"DYNAMIC_SHARED(\1, \2);", self.text
@@ -163,6 +164,7 @@ class Program:
             *(column.ctypes.data_as(pointer) for column in (begins, sizes, items)),
             ctypes.c_uint64(max_events),
         )
+        before = [copy.as_strided((copy.numel(),), (1,)).clone() for copy in arena.copies]
         problem = None
         try:
             self._enter(True, name, launch, copies)
@@ -180,6 +182,8 @@ class Program:
             function.restype = ctypes.c_uint64
         return Trace(
             _records(library, "trace_events", EVENT),
+            _records(library, "trace_values", np.dtype("u1")).tobytes(),
+            _records(library, "trace_waits", WAIT),
             _records(library, "trace_findings", FINDING),
             problem,
             buffers,
@@ -187,6 +191,9 @@ class Program:
             library.trace_base(),
             library.trace_dynamic_shared(),
             self.name,
+            self.written,
+            name,
+            before,
         )
 
     # ---- compiling -----------------------------------------------------------------------------------------------

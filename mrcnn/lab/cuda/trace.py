@@ -7,6 +7,7 @@ import re
 import subprocess
 
 import numpy as np
+from torch import Tensor
 
 # As in csrc/cuda_on_cpu/trace/trace.cpp.
 EVENT = np.dtype(
@@ -19,6 +20,18 @@ EVENT = np.dtype(
         ("bytes", "u2"),
         ("op", "u1"),
         ("space", "u1"),
+    ],
+    align=True,
+)
+WAIT = np.dtype(
+    [
+        ("row", "u8"),
+        ("block", "i8"),
+        ("launch", "i4"),
+        ("thread", "i4"),
+        ("line", "i4"),
+        ("lanes", "u4"),
+        ("in_warp", "?"),
     ],
     align=True,
 )
@@ -39,17 +52,26 @@ class Trace:
 
     Arrays, one entry per access: `launch` (which of a function's launches), `block` and `thread` (numbers, counting
     along x, then y, then z), `op` ("read", "write", "atomic"), `buffer` (the parameter's name, or that of the shared
-    array), `index` (in elements from the buffer's start), `line` (of the source).
+    array), `index` (in elements from the buffer's start), `line` (of the source). `value(row)` is what one moved.
+
+    `waits` (WAIT) holds where threads stop for each other. With `lanes` 0 the thread begins to wait at `line`, after
+    `row` accesses of the run; otherwise all have come and go on: the whole block (`thread` is -1), or in a warp
+    function the lanes of the mask `lanes` (`thread` is the first of its warp).
     """
 
     events: np.ndarray  # EVENT
+    values: bytes  # of each event its bytes, one after the other
+    waits: np.ndarray  # WAIT
     raw_findings: np.ndarray  # FINDING
     problem: str | None  # what stopped the run, or None
     buffers: list[tuple[int, int, int, str]]  # first address, bytes, bytes per element, name
     library: str
     base: int  # where it lies in memory
     dynamic_shared: int  # and the dynamic shared memory
-    source: str
+    source: str  # the file's name, for the compiler
+    text: str  # what is in it; a notebook cell's has an empty first line, where the magic stands
+    kernel: str  # what was run: a kernel, or a function that launches some
+    before: list[Tensor]  # of each buffer what it held before the run, flat, as it lies in memory
 
     def __len__(self) -> int:
         return len(self.events)
@@ -88,6 +110,46 @@ class Trace:
     def line(self) -> np.ndarray:
         unique, back = np.unique(self.events["where"], return_inverse=True)
         return np.array([self._lines[int(where)] for where in unique], dtype=np.int64)[back]
+
+    def value(self, row: int, dtype: str | np.dtype | None = None) -> np.ndarray:
+        """What an access read or wrote, of an atomic what it left: its bytes, or as numbers of a NumPy type."""
+        begin = int(self._starts[row])
+        data = np.frombuffer(self.values[begin : begin + int(self.events["bytes"][row])], np.uint8)
+        return data if dtype is None else data.view(dtype)
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        return np.cumsum(self.events["bytes"], dtype=np.int64) - self.events["bytes"]
+
+    @functools.cached_property
+    def round(self) -> np.ndarray:
+        """Of each access, how often its thread had gone on after waiting: at a barrier, or for lanes of its warp."""
+        rounds = np.zeros(len(self), dtype=np.int64)
+        # A block's accesses lie together, for the blocks run one after the other: only those are looked at.
+        ends = np.append(np.flatnonzero(np.diff(self.block) | np.diff(self.launch)) + 1, len(self))
+        for wait in self._meetings:
+            begin = int(wait["row"])
+            end = ends[np.searchsorted(ends, begin, "right")] if begin < len(self) else begin
+            rounds[begin:end] += self._takes_part(wait, self.events[begin:end])
+        return rounds
+
+    def met_between(self, before: int, row: int) -> bool:
+        """Whether the threads of two accesses, of one block, met between them: then the one surely came first."""
+        begin, end = np.searchsorted(self._meetings["row"], np.array([before, row], np.uint64), "right")
+        return any(self._takes_part(wait, self.events[[before, row]]).all() for wait in self._meetings[begin:end])
+
+    @functools.cached_property
+    def _meetings(self) -> np.ndarray:
+        return self.waits[self.waits["lanes"] != 0]
+
+    @staticmethod
+    def _takes_part(wait: np.void, events: np.ndarray) -> np.ndarray:
+        """Of each access, whether its thread is one of those that met."""
+        here = (events["launch"] == wait["launch"]) & (events["block"] == wait["block"])
+        if not wait["in_warp"]:
+            return here
+        lane = events["thread"].astype(np.int64) - wait["thread"]
+        return here & (lane >= 0) & (lane < 32) & (np.int64(wait["lanes"]) >> lane.clip(0, 31) & 1 == 1)
 
     @functools.cached_property
     def findings(self) -> list[str]:
