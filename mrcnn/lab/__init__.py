@@ -8,5 +8,6 @@ from mrcnn.lab import check
 from .check import check
 from .cuda import cpp, cuda, device, schedule
 from .notebook import load_ipython_extension, show, timed
+from .views.stepper import stepper
 
-__all__ = ["check", "cpp", "cuda", "device", "load_ipython_extension", "schedule", "show", "timed"]
+__all__ = ["check", "cpp", "cuda", "device", "load_ipython_extension", "schedule", "show", "stepper", "timed"]

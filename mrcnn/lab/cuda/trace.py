@@ -52,7 +52,8 @@ class Trace:
 
     Arrays, one entry per access: `launch` (which of a function's launches), `block` and `thread` (numbers, counting
     along x, then y, then z), `op` ("read", "write", "atomic"), `buffer` (the parameter's name, or that of the shared
-    array), `index` (in elements from the buffer's start), `line` (of the source). `value(row)` is what one moved.
+    array), `index` and `offset` (in elements and bytes from the buffer's start), `line` (of the source). `value(row)`
+    is what one moved.
 
     `waits` (WAIT) holds where threads stop for each other. With `lanes` 0 the thread begins to wait at `line`, after
     `row` accesses of the run; otherwise all have come and go on: the whole block (`thread` is -1), or in a warp
@@ -71,7 +72,7 @@ class Trace:
     source: str  # the file's name, for the compiler
     text: str  # what is in it; a notebook cell's has an empty first line, where the magic stands
     kernel: str  # what was run: a kernel, or a function that launches some
-    before: list[Tensor]  # of each buffer what it held before the run, flat, as it lies in memory
+    before: list[Tensor]  # the buffers, as they were before the run
 
     def __len__(self) -> int:
         return len(self.events)
@@ -93,18 +94,23 @@ class Trace:
         return OPS[self.events["op"]]
 
     @functools.cached_property
-    def _cells(self) -> list[tuple[str, int]]:
-        keys = np.unique(self.events[["address", "bytes", "space"]])
-        cells = {tuple(key): self._cell(*(int(part) for part in key)) for key in keys.tolist()}
-        return [cells[key] for key in self.events[["address", "bytes", "space"]].tolist()]
+    def _places(self) -> list[tuple[str, int, int]]:
+        keys = self.events[["address", "bytes", "space"]]
+        places = {key: self._place(*key) for key in np.unique(keys).tolist()}
+        return [places[key] for key in keys.tolist()]
 
     @property
     def buffer(self) -> np.ndarray:
-        return np.array([name for name, _ in self._cells])
+        return np.array([name for name, _, _ in self._places])
+
+    @property
+    def offset(self) -> np.ndarray:
+        """In bytes from the buffer's start."""
+        return np.array([offset for _, offset, _ in self._places], dtype=np.int64)
 
     @property
     def index(self) -> np.ndarray:
-        return np.array([index for _, index in self._cells], dtype=np.int64)
+        return np.array([offset // item for _, offset, item in self._places], dtype=np.int64)
 
     @property
     def line(self) -> np.ndarray:
@@ -166,23 +172,23 @@ class Trace:
 
     # ---- addresses -----------------------------------------------------------------------------------------------
 
-    def _cell(self, address: int, size: int, space: int) -> tuple[str, int]:
-        """The buffer and the element at an address."""
+    def _place(self, address: int, size: int, space: int) -> tuple[str, int, int]:
+        """The buffer at an address, the bytes from its start, and the bytes of an element."""
         if space == DYNAMIC_SHARED:
-            return "dynamic shared memory", (address - self.dynamic_shared) // size
+            return "dynamic shared memory", address - self.dynamic_shared, size
         if space == STATIC_SHARED:
             i = bisect.bisect_right(self._symbols, (address - self.base, "~")) - 1
             begin, name = self._symbols[i]
-            return name, (address - self.base - begin) // size
+            return name, address - self.base - begin, size
         for begin, length, item, name in self.buffers:
             if begin <= address < begin + length:
-                return name, (address - begin) // item
+                return name, address - begin, item
         # Outside all of them: told by its distance from the nearest, if one is near.
         near = [*self.buffers, (self.dynamic_shared, 0, size, "dynamic shared memory")]
         begin, length, item, name = min(near, key=lambda b: max(b[0] - address, address - b[0] - b[1]))
         if max(begin - address, address - begin - length) > NEAR:
-            return "memory", address
-        return name, (address - begin) // item
+            return "memory", address, 1
+        return name, address - begin, item
 
     @functools.cached_property
     def _symbols(self) -> list[tuple[int, str]]:
@@ -211,7 +217,8 @@ class Trace:
     def _sentence(self, finding: np.void) -> str:
         event, other = finding["event"], finding["other"]
         kernel = finding["kernel"].decode()
-        name, index = self._cell(int(event["address"]), int(event["bytes"]), int(event["space"]))
+        name, offset, item = self._place(int(event["address"]), int(event["bytes"]), int(event["space"]))
+        index = offset // item
         who = f"{kernel}, block {event['block']}, thread {event['thread']}, line {self._lines[int(event['where'])]}"
         verb = {"read": "reads", "write": "writes", "atomic": "adds to"}[OPS[event["op"]]]
         if finding["fault"] == BOUNDS:
