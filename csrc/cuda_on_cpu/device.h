@@ -137,25 +137,35 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize, int l
 
 // ---- atomics: a thread is never interrupted between two waits, so plain code will do -----------------------
 
-#define CUDA_ON_CPU_DEFINE_ATOMIC(name, expression)                           \
+namespace cuda_on_cpu {
+template <class T, class... Types>
+constexpr bool one_of = (std::is_same_v<T, Types> || ...);
+}  // namespace cuda_on_cpu
+
+// The types that CUDA has the function for: what nvcc would refuse is refused here too.
+#define CUDA_ON_CPU_DEFINE_ATOMIC(name, expression, ...)                      \
   template <class T>                                                          \
   CUDA_ON_CPU_ATOMIC T name(T* address, cuda_on_cpu::Same<T> value) {         \
+    static_assert(cuda_on_cpu::one_of<T, __VA_ARGS__>,                        \
+                  "CUDA has " #name " for these types only: " #__VA_ARGS__);  \
     CUDA_ON_CPU_TELL(address);                                                \
     const T old = *address;                                                   \
     *address = expression;                                                    \
     return old;                                                               \
   }
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicAdd, old + value)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicSub, old - value)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicMin, value < old ? value : old)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicMax, old < value ? value : old)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicAnd, old & value)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicOr, old | value)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicXor, old ^ value)
-CUDA_ON_CPU_DEFINE_ATOMIC(atomicExch, value)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicAdd, old + value, int, unsigned, unsigned long long, float, double)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicSub, old - value, int, unsigned)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicMin, value < old ? value : old, int, unsigned, long long, unsigned long long)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicMax, old < value ? value : old, int, unsigned, long long, unsigned long long)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicAnd, old & value, int, unsigned, unsigned long long)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicOr, old | value, int, unsigned, unsigned long long)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicXor, old ^ value, int, unsigned, unsigned long long)
+CUDA_ON_CPU_DEFINE_ATOMIC(atomicExch, value, int, unsigned, unsigned long long, float)
 
 template <class T>
 CUDA_ON_CPU_ATOMIC T atomicCAS(T* address, cuda_on_cpu::Same<T> expected, cuda_on_cpu::Same<T> value) {
+  static_assert(cuda_on_cpu::one_of<T, unsigned short, int, unsigned, unsigned long long>,
+                "CUDA has atomicCAS for these types only: unsigned short, int, unsigned, unsigned long long");
   CUDA_ON_CPU_TELL(address);
   const T old = *address;
   if (cuda_on_cpu::to_bits(old) == cuda_on_cpu::to_bits<T>(expected)) *address = value;

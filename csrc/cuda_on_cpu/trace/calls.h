@@ -20,10 +20,14 @@ void launch(const char* name, dim3 grid, dim3 block, size_t shared_bytes, void (
 
 namespace cuda_on_cpu::python {
 
-// One letter per parameter, as in Python's struct module; P is a pointer, and anything else its size in bytes.
+// One letter per parameter, as in Python's struct module; P is a pointer, with the bytes of what it points to, and
+// anything else its size in bytes.
 template <class T>
 std::string code() {
-  if (std::is_pointer_v<T>) return "P";
+  if constexpr (std::is_pointer_v<T>) {
+    if constexpr (std::is_void_v<std::remove_pointer_t<T>>) return "P1";
+    else return "P" + std::to_string(sizeof(std::remove_pointer_t<T>));
+  }
   if (std::is_same_v<T, bool>) return "?";
   if (std::is_same_v<T, float>) return "f";
   if (std::is_same_v<T, double>) return "d";

@@ -66,6 +66,7 @@ struct Region {
 };
 
 constexpr size_t max_findings = 1000;
+constexpr uint64_t max_steps = 300'000'000;  // of straight code: about two seconds
 
 std::vector<Region> regions;
 std::vector<Event> events;
@@ -77,6 +78,7 @@ struct {
   size_t bytes = 0, value;  // where in `values`
 } latest_write;
 size_t max_events;
+uint64_t steps;
 uint64_t now;  // counts accesses and meetings of lanes
 int32_t launch = -1, phase;
 const char* kernel = "";
@@ -192,6 +194,7 @@ void see(const void* at, size_t bytes, Op op, const void* where) {
   if (place.thread < 0 || uninteresting(address)) return;
   settle();
   ++now;
+  steps += 10;  // an access takes longer than straight code
   Event e{address, reinterpret_cast<uintptr_t>(where), place.block, place.thread, launch, uint16_t(bytes), op, {}};
   for (Region& region : regions) {
     const size_t offset = address - region.begin;
@@ -223,6 +226,7 @@ PUBLIC void trace_begin(int buffers, const uint64_t* begins, const uint64_t* byt
   regions.clear(), events.clear(), values.clear(), waits.clear(), findings.clear();
   latest_write.bytes = 0;
   max_events = events_wanted;
+  steps = 0;
   launch = -1;
   pthread_attr_t attributes;
   void* stack;
@@ -266,6 +270,12 @@ HOOK(1) HOOK(2) HOOK(4) HOOK(8) HOOK(16)
 
 HIDDEN void __tsan_read_range(void* at, size_t bytes) { see(at, bytes, Op::read, __builtin_return_address(0)); }
 HIDDEN void __tsan_write_range(void* at, size_t bytes) { see(at, bytes, Op::write, __builtin_return_address(0)); }
+// The compiler puts a call of this at the start of each piece of straight code (-fsanitize-coverage=trace-pc).
+HIDDEN void __sanitizer_cov_trace_pc() {
+  if (++steps < max_steps || cuda_on_cpu::place().thread < 0) return;
+  steps = 0;
+  cuda_on_cpu::fail("goes on and on: does a loop never end?");
+}
 HIDDEN void __tsan_init() {}
 HIDDEN void __tsan_func_entry(void*) {}
 HIDDEN void __tsan_func_exit() {}

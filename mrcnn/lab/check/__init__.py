@@ -1,5 +1,11 @@
 """What is asked of a learner, and how an answer is judged."""
 
-from .judge import Exercise, NotWritten, Wrong, check, close, first_difference, same_shape, verdict
+from .compare import Wrong, close, difference, first_difference
+from .exercise import Exercise, KernelExercise, Launch, Out, exercise
+from .judge import check, hint, verdict, whose
+from .kernels import Runner
 
-__all__ = ["Exercise", "NotWritten", "Wrong", "check", "close", "first_difference", "same_shape", "verdict"]
+__all__ = [
+    "Exercise", "KernelExercise", "Launch", "Out", "Runner", "Wrong", "check", "close", "difference", "exercise",
+    "first_difference", "hint", "verdict", "whose",
+]  # fmt: skip

@@ -1,105 +1,189 @@
-"""The exercises of the lessons: an answer is judged, and the lesson goes on with it, or with the library's version.
+"""An answer is judged; the lesson goes on with it if it is right, and otherwise with the lesson's own version.
 
-    iou_table = Exercise(judge=_judge_iou_table, library=boxes.iou)     # in mrcnn/lab/exercises
-    iou_table = check(matching.iou_table, iou_table)                    # in the lesson
+    decide = check(exercises.decide, decide)
 
-A judge is a function of the answer. It raises `Wrong`, with a sentence that names the likely mistake, or returns.
+Run a second time, the cell says the same: what `check` returns remembers the answer that it stands for.
 """
 
-import dataclasses
+import contextlib
 import dis
 import functools
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Exercise", "NotWritten", "Wrong", "check", "close", "first_difference", "same_shape", "verdict"]
+from .compare import Wrong, close, difference
+from .exercise import BLANK, Exercise, KernelExercise
+from .kernels import Runner, judge_kernel
 
+__all__ = ["NotWritten", "check", "hint", "verdict", "whose"]
 
-class Wrong(Exception):
-    """The answer is wrong; the message says how, and what the likely mistake is."""
+SECONDS = 20.0  # what one answer in Python may take
 
 
 class NotWritten(Exception):
     """There is no answer yet: the stub is as it was."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Exercise:
-    """What an answer is held against.
+def check(exercise: Exercise | KernelExercise, answer: Any) -> Callable:
+    """Print what is to be said of the answer; return it if it is right, else the lesson's version. Never raises.
 
-    Args:
-        judge: called with the answer; raises Wrong, or NotWritten, or returns.
-        library: what the lesson goes on with unless the answer is right.
-        wrap: makes of a kernel the function of tensors that launches it, which is what the judge and the lesson get.
-            It fills the outputs beforehand with what no kernel writes, and raises NotWritten if that is still there.
+    A kernel comes back as a function of tensors that launches it; its `kernel` is the kernel itself, and its `trace`
+    takes the same tensors.
     """
-
-    judge: Callable[[Any], None]
-    library: Any
-    wrap: Callable[[Any], Callable] | None = None
-
-
-def check(exercise: Exercise, answer: Any) -> Any:
-    """Print what is to be said of the answer; return it if it is right, else the library's version. Never raises."""
-    name = getattr(answer, "__name__", "your answer")
+    answer = getattr(answer, "_answer", answer)
     status, message = verdict(exercise, answer)
-    if status == "right":
-        print(f"✓ {name}: right. The lesson goes on with yours.")
-        return exercise.wrap(answer) if exercise.wrap else answer
-    print(f"{'✗' if status == 'wrong' else '·'} {name}: {message}\n  The lesson goes on with the library's version.")
-    return exercise.library
+    right = status == "right"
+    mark = {"right": "✓", "wrong": "✗", "not written": "·"}[status]
+    goes_on = (
+        "right. The lesson goes on with yours." if right else f"{message}\n  The lesson goes on with its own version."
+    )
+    print(f"{mark} {exercise.name}: {goes_on}")
+    return _to_go_on_with(exercise, answer, right)
 
 
-def verdict(exercise: Exercise, answer: Any) -> tuple[str, str]:
+def verdict(exercise: Exercise | KernelExercise, answer: Any) -> tuple[str, str]:
     """("right" | "not written" | "wrong", a sentence)."""
     try:
         if answer is None or answer is ...:
             raise NotWritten
-        judged = exercise.wrap(answer) if exercise.wrap else answer
-        exercise.judge(_watched(judged, answer) if callable(judged) else judged)
-    except NotWritten as problem:
-        return "not written", f"not written yet{str(problem) or '.'}"
+        if isinstance(exercise, KernelExercise):
+            if not hasattr(answer, "source"):
+                raise Wrong(f"expected what a %%{exercise.language} cell defines, got {type(answer).__name__}")
+            if BLANK in answer.source or _code(answer.source) == _code(exercise.stub):
+                raise NotWritten
+            judge_kernel(exercise, answer)
+        elif not callable(answer):
+            raise Wrong(f"expected a function, got {type(answer).__name__}")
+        elif _does_nothing(answer):
+            raise NotWritten
+        else:
+            judge_function(exercise, answer)
+    except NotWritten:
+        return "not written", "not written yet."
     except Wrong as problem:
         return "wrong", str(problem)
-    except Exception as problem:
-        return "wrong", _raised(problem, answer)
     return "right", ""
 
 
-def _watched(function: Callable, answer: Any) -> Callable:
-    """The function; but None means that it is not written yet, and it must leave its arguments as they are."""
-
-    @functools.wraps(function)
-    def watched(*arguments, **options):
-        given = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
-        result = function(*given, **options)
-        if result is None:
-            raise NotWritten("" if _does_nothing(answer) else ": it returns None. Is a `return` missing?")
-        for i, (before, after) in enumerate(zip(arguments, given, strict=True), 1):
-            if isinstance(before, Tensor) and not _equal(before, after):
-                raise Wrong(f"it changes its argument number {i} in place; the caller still needs that. Copy it first")
-        return result
-
-    return watched
+def hint(exercise: Exercise | KernelExercise, number: int = 1) -> None:
+    """Print one of an exercise's hints, from 1: a question first, at last nearly the line."""
+    print(exercise.hints[number - 1])
 
 
-def _does_nothing(function: Any) -> bool:
+def whose(function: Callable) -> str:
+    """Whose code it is: "yours", or "the lesson's" where `check` has put its own version in your answer's place."""
+    return getattr(function, "_whose", "yours")
+
+
+def _to_go_on_with(exercise: Exercise | KernelExercise, answer: Any, right: bool) -> Callable:
+    if isinstance(exercise, KernelExercise):
+        function = Runner(exercise, answer if right else None)
+    else:
+
+        @functools.wraps(answer if right else exercise.function)
+        def function(*arguments, **options):
+            return (answer if right else exercise.function)(*arguments, **options)
+
+    function._answer, function._whose = answer, "yours" if right else "the lesson's"
+    return function
+
+
+# ---- functions in Python ---------------------------------------------------------------------------------------------
+
+
+def judge_function(exercise: Exercise, answer: Callable) -> None:
+    """Raise Wrong unless the answer gives what is true in every case."""
+    cases = exercise.cases()
+    got = [_tried(answer, case) for case in cases]
+    wrong = next(
+        (told for each, case in zip(got, cases, strict=True) if (told := _problem(exercise, answer, each, case))), None
+    )
+    if wrong is None:
+        return
+    for sentence, mutant in zip(exercise.mistakes.values(), exercise.mutants, strict=True):
+        mistaken = exercise.make(mutant)
+        if all(_same(each, _tried(mistaken, case), exercise) for each, case in zip(got, cases, strict=True)):
+            raise Wrong(sentence)
+    raise Wrong(wrong)
+
+
+def _problem(exercise: Exercise, answer: Callable, got: Any, case: tuple) -> str | None:
+    """What is wrong with one result, if anything."""
+    if isinstance(got, Wrong):
+        return str(got)
+    if isinstance(got, Exception):
+        return _raised(got, answer)
+    if got is None:
+        return "it returns None. Is a `return` missing?"
+    return difference(got, exercise.truth(*_copied(case)), exercise.tolerance)
+
+
+def _same(a: Any, b: Any, exercise: Exercise) -> bool:
+    """Whether two tries went the same way: to the same result, or to the same kind of error."""
+    if isinstance(a, Exception) or isinstance(b, Exception) or a is None or b is None:
+        return type(a) is type(b) and (not isinstance(a, Wrong) or str(a) == str(b))
+    return close(a, b, exercise.tolerance)
+
+
+def _tried(function: Callable, case: tuple) -> Any:
+    """What the function gives, or the exception that it raises. It must end, and leave its arguments as they are."""
+    given = _copied(case)
+    try:
+        with torch.random.fork_rng(devices=[]), _time_limit(SECONDS):
+            torch.manual_seed(0)
+            result = function(*given)
+    except Exception as problem:
+        return problem
+    for i, (before, after) in enumerate(zip(case, given, strict=True)):
+        if isinstance(before, Tensor) and not _equal(before, after):
+            names = function.__code__.co_varnames if hasattr(function, "__code__") else ()
+            name = f"`{names[i]}`" if i < len(names) else f"its argument number {i + 1}"
+            return Wrong(f"it changes {name} in place; the caller still needs that. Copy it first")
+    return result
+
+
+def _copied(case: tuple) -> list:
+    return [value.clone() if isinstance(value, Tensor) else value for value in case]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=a.is_floating_point())
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise Wrong inside the `with` when it takes longer. Only the main thread can be told so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_):
+        raise Wrong(f"it had not ended after {seconds:g} seconds: does a loop never end?")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _does_nothing(function: Callable) -> bool:
     """Whether its body is `...` or `pass`, a docstring aside."""
     if not hasattr(function, "__code__"):
-        return True
-    return {step.opname for step in dis.get_instructions(function)} <= {
-        "RESUME",
-        "NOP",
-        "LOAD_CONST",
-        "RETURN_CONST",
-        "RETURN_VALUE",
-    }
+        return False
+    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+    steps = {step.opname for step in dis.get_instructions(function)}
+    return steps <= nothing and set(function.__code__.co_consts) <= {None, function.__doc__, ...}
 
 
-def _raised(problem: Exception, answer: Any) -> str:
+def _raised(problem: Exception, answer: Callable) -> str:
     """What the answer's code raised, and at which of its lines."""
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
     step, line = problem.__traceback__, None
@@ -111,44 +195,7 @@ def _raised(problem: Exception, answer: Any) -> str:
     return f"it raised {type(problem).__name__}{where}: {problem}"
 
 
-# ---- for judges --------------------------------------------------------------------------------------------------
-
-
-def same_shape(got: Any, want: Tensor) -> None:
-    """Raise Wrong unless `got` is a tensor of `want`'s shape."""
-    if not isinstance(got, Tensor):
-        raise Wrong(f"expected a tensor of shape {tuple(want.shape)}, got {type(got).__name__}")
-    if got.shape != want.shape:
-        raise Wrong(f"expected shape {tuple(want.shape)}, got {tuple(got.shape)}")
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Whether two tensors have one shape and, but for rounding, the same values, of whatever type. NaN equals NaN."""
-    if a.shape != b.shape:
-        return False
-    return torch.allclose(*_comparable(a, b), rtol=tolerance, atol=tolerance, equal_nan=True)
-
-
-def first_difference(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> str:
-    """A sentence about the first cell in which two tensors of one shape differ, and in how many they do."""
-    ours, theirs = _comparable(got, want)
-    differ = ~torch.isclose(ours, theirs, rtol=tolerance, atol=tolerance, equal_nan=True)
-    cells = differ.nonzero()
-    if not len(cells):
-        return "they are equal"
-    first = tuple(cells[0].tolist())
-    at = f"at [{', '.join(map(str, first))}]" if first else "it"
-    count = f"{len(cells)} of {differ.numel()} values differ; the first, {at}," if first else "it"
-    return f"{count} is {_short(got[first])}, expected {_short(want[first])}"
-
-
-def _comparable(*tensors: Tensor) -> list[Tensor]:
-    return [tensor.detach().cpu().double() for tensor in tensors]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=a.is_floating_point())
-
-
-def _short(value: Tensor) -> str:
-    return f"{value.item():.5g}" if value.is_floating_point() else str(value.item())
+def _code(source: str) -> list[str]:
+    """The words of a C++ text, without its comments and spaces."""
+    lines = [line.split("//")[0].split() for line in source.split("\n")]
+    return [word for line in lines for word in line]

@@ -29,6 +29,7 @@ from torch import Tensor
 from .program import CSRC, KernelFault, Program, _compile
 from .trace import Trace
 
+BLANK = "____"  # in an exercise, what is to be filled in
 DTYPES = {
     "float": torch.float32,
     "double": torch.float64,
@@ -60,38 +61,77 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() and nvcc() else "cpu"
 
 
-def cuda(source: str) -> dict[str, "Kernel"]:
-    """Compile CUDA C++: each `__global__` function of it (no templates), by name.
+def cuda(source: str, now: bool = True) -> dict[str, "Kernel"]:
+    """CUDA C++: each `__global__` function of it (no templates), by name. Compiled now, or when it is first used.
 
     Raises:
         CompileError: it does not compile.
     """
-    kernels = Program(_without_comments(source)).kernels
-    program = Program(source, kernels)
-    runs = GpuProgram(source, kernels) if device() == "cuda" else program
-    _load(runs, source)
-    return {name: Kernel(name, runs, program) for name in kernels}
+    names = Program(_without_comments(source)).kernels
+    if BLANK in source:
+        return {name: Unfinished(name, source) for name in names}
+    program = Program(source, names)
+    runs = GpuProgram(source, names) if device() == "cuda" else program
+    if now:
+        _load(runs, source)
+    return {name: Kernel(name, runs, program, source) for name in names}
 
 
-def cpp(source: str) -> dict[str, Callable[..., None]]:
-    """Compile C++, optimised: each function whose line begins with `void name(`, by name. Tensors are on the CPU.
+def cpp(source: str, now: bool = True) -> dict[str, "HostFunction"]:
+    """C++, optimised: each function whose line begins with `void name(`, by name. Tensors are on the CPU.
 
     Raises:
         CompileError: it does not compile.
     """
-    names = re.findall(r"^void\s+(\w+)\s*\(", _without_comments(source), re.MULTILINE)
+    plain = _without_comments(source)
+    names = re.findall(r"^void\s+(\w+)\s*\(", plain, re.MULTILINE)
+    if BLANK in source:
+        return {name: Unfinished(name, source) for name in names}
     program = Program(source, kernels=(), functions=names, flags=("-O3",))
-    _load(program, source)
-    return {name: _host_function(program, name) for name in names}
+    if now:
+        _load(program, source)
+    # In the trace a function is a kernel of one thread, whose accesses are seen.
+    calls = [
+        f"__global__ void traced_{name}({_declared(plain, name)}) {{ "
+        f"{name}({', '.join(parameter for _, parameter in _parameters(plain, name))}); }}"
+        for name in names
+    ]
+    traced = Program("\n".join([source, *calls]), kernels=[f"traced_{name}" for name in names])
+    return {name: HostFunction(name, program, traced, source) for name in names}
 
 
-def _host_function(program: Program, name: str) -> Callable[..., None]:
-    def function(*arguments) -> None:
-        _fit(program.text, name, arguments, "cpu")
-        program.call(name, *arguments)
+class Unfinished:
+    """What a cell defines as long as there are blanks in it."""
 
-    function.__name__ = name
-    return function
+    def __init__(self, name: str, source: str):
+        self.__name__, self.source = name, source
+
+    def __call__(self, *arguments):
+        raise TypeError(f"{self.__name__} has blanks, {BLANK}: fill them in first")
+
+    def __getitem__(self, shape):
+        return self
+
+
+class HostFunction:
+    """A C++ function; function(...) calls it, function.trace(...) returns a `Trace` of it, as of one CUDA thread."""
+
+    def __init__(self, name: str, runs: Program, traced: Program, source: str):
+        self.__name__, self.source = name, source
+        self._runs, self._traced = runs, traced
+
+    @property
+    def parameters(self) -> list[str]:
+        """Their names."""
+        return [parameter for _, parameter in _parameters(self.source, self.__name__)]
+
+    def __call__(self, *arguments) -> None:
+        _fit(self.source, self.__name__, arguments, "cpu")
+        self._runs.call(self.__name__, *arguments)
+
+    def trace(self, *arguments) -> Trace:
+        _fit(self.source, self.__name__, arguments, "cpu")
+        return self._traced.trace(f"traced_{self.__name__}", 1, 1, *arguments)
 
 
 class Kernel:
@@ -100,10 +140,15 @@ class Kernel:
     kernel.trace[grid, block](...) runs it on the CPU, wherever the tensors are, and returns a `Trace`.
     """
 
-    def __init__(self, name: str, runs: Program, traced: Program):
-        self.__name__ = name
+    def __init__(self, name: str, runs: Program, traced: Program, source: str):
+        self.__name__, self.source = name, source
         self._runs, self._traced = runs, traced
         self.trace = _Launcher(self._trace)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Their names."""
+        return [parameter for _, parameter in _parameters(self.source, self.__name__)]
 
     def __getitem__(self, shape) -> Callable[..., None]:
         return _Launcher(self._launch)[shape]
@@ -112,11 +157,11 @@ class Kernel:
         raise TypeError(f"how many threads? Write {self.__name__}[grid, block](...)")
 
     def _launch(self, grid, block, shared_bytes: int, arguments) -> None:
-        _fit(self._traced.text, self.__name__, arguments, device())
+        _fit(self.source, self.__name__, arguments, device())
         self._runs.launch(self.__name__, grid, block, *arguments, shared_bytes=shared_bytes)
 
     def _trace(self, grid, block, shared_bytes: int, arguments) -> Trace:
-        _fit(self._traced.text, self.__name__, arguments, device())
+        _fit(self.source, self.__name__, arguments, device())
         here = [value.cpu() if isinstance(value, Tensor) else value for value in arguments]
         seen = self._traced.trace(self.__name__, grid, block, *here, shared_bytes=shared_bytes)
         for there, copy in zip(arguments, here, strict=True):
@@ -206,9 +251,14 @@ def _fit(source: str, name: str, arguments, where: str) -> None:
 @functools.cache
 def _parameters(source: str, name: str) -> list[tuple[str, str]]:
     """Each parameter's type, without `const` and `*`, and its name."""
-    listed = re.search(rf"\b{name}\s*\(([^()]*)\)\s*\{{", _without_comments(source))[1]
-    words = [re.findall(r"\w+", re.sub(r"\bconst\b|\b__restrict__\b", "", part)) for part in listed.split(",")]
+    plain = re.sub(r"\bconst\b|\b__restrict__\b", "", _declared(source, name))
+    words = [re.findall(r"\w+", part) for part in plain.split(",")]
     return [(" ".join(kind), parameter) for *kind, parameter in words if kind]
+
+
+def _declared(source: str, name: str) -> str:
+    """What stands between the brackets of its declaration."""
+    return re.search(rf"\b{name}\s*\(([^()]*)\)\s*\{{", _without_comments(source))[1]
 
 
 def _without_comments(source: str) -> str:
@@ -229,6 +279,9 @@ def _load(program: Program, source: str) -> None:
 def _explained(message: str, source: str, most: int = 3) -> str:
     """The source's lines that the compiler complains of, each with what it says: g++'s messages or nvcc's."""
     found = re.findall(r"^(kernel\.cu|entries)[:(](\d+)(?::(\d+)|\))?: (?:fatal )?error: (.*)$", message, re.MULTILINE)
+    # An error in a header, because of what a line of the source asks of it.
+    asked = r"^(kernel\.cu):(\d+):(\d+): +required from here\n[^\n]*error: (?:static assertion failed: )?([^\n]*)$"
+    found += re.findall(asked, message, re.MULTILINE)
     if not found:
         return message
     lines = source.split("\n")

@@ -131,9 +131,7 @@ class Program:
     def _enter(self, traced: bool, name: str, launch, arguments) -> None:
         library = self._library(traced)
         index = [*self.kernels, *self.functions].index(name)
-        signature = getattr(library, f"signature_{index}")
-        signature.restype = ctypes.c_char_p
-        codes = signature().decode().split()
+        codes = self._codes(library, name)
         if len(codes) != len(arguments):
             raise TypeError(f"{name} takes {len(codes)} arguments; got {len(arguments)}")
         # Each argument's bytes, and an array of pointers to them.
@@ -194,7 +192,18 @@ class Program:
             self.written,
             name,
             before,
+            dict(zip(names, self._pointees(library, name), strict=True)),
         )
+
+    def _codes(self, library: ctypes.CDLL, name: str) -> list[str]:
+        """A letter per parameter: csrc/cuda_on_cpu/trace/calls.h."""
+        signature = getattr(library, f"signature_{[*self.kernels, *self.functions].index(name)}")
+        signature.restype = ctypes.c_char_p
+        return signature().decode().split()
+
+    def _pointees(self, library: ctypes.CDLL, name: str) -> list[int]:
+        """Of each parameter the bytes of what it points to; 1 where it is no pointer."""
+        return [int(code[1:]) if code[0] == "P" else 1 for code in self._codes(library, name)]
 
     # ---- compiling -----------------------------------------------------------------------------------------------
 
@@ -217,7 +226,9 @@ class Program:
 
 
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-I", str(CSRC), "-I", f"{torch.__path__[0]}/include"]
-TRACED = ["-O1", "-g", "-fsanitize=thread", "-fno-threadsafe-statics", "-DCUDA_ON_CPU_TRACED"]
+TRACED = [
+    "-O1", "-g", "-fsanitize=thread", "-fsanitize-coverage=trace-pc", "-fno-threadsafe-statics", "-DCUDA_ON_CPU_TRACED",
+]  # fmt: skip
 
 
 @functools.cache
@@ -288,10 +299,10 @@ def _pack(name: str, i: int, code: str, value):
     """A parameter's bytes."""
     if isinstance(value, Tensor):
         value = value.data_ptr()
-        if code != "P":
+        if code[0] != "P":
             raise TypeError(f"argument {i} of {name} is no pointer; got a tensor")
     try:
-        data = struct.pack(code, 0 if value is None else value)
+        data = struct.pack("P" if code[0] == "P" else code, 0 if value is None else value)
     except struct.error as error:
         raise TypeError(f"argument {i} of {name}: {error}; got {value!r}") from None
     return ctypes.create_string_buffer(data, len(data))

@@ -73,6 +73,7 @@ class Trace:
     text: str  # what is in it; a notebook cell's has an empty first line, where the magic stands
     kernel: str  # what was run: a kernel, or a function that launches some
     before: list[Tensor]  # the buffers, as they were before the run
+    units: dict[str, int]  # of each parameter that is a pointer, the bytes of what it points to
 
     def __len__(self) -> int:
         return len(self.events)
@@ -170,6 +171,10 @@ class Trace:
         if self.findings:
             raise KernelFault("\n".join(self.findings))
 
+    def buffer_of(self, event: np.void) -> str:
+        """The name of the buffer that an access is to."""
+        return self._cell(int(event["address"]), int(event["bytes"]), int(event["space"]))[0]
+
     # ---- addresses -----------------------------------------------------------------------------------------------
 
     def _place(self, address: int, size: int, space: int) -> tuple[str, int, int]:
@@ -222,11 +227,18 @@ class Trace:
         who = f"{kernel}, block {event['block']}, thread {event['thread']}, line {self._lines[int(event['where'])]}"
         verb = {"read": "reads", "write": "writes", "atomic": "adds to"}[OPS[event["op"]]]
         if finding["fault"] == BOUNDS:
-            sizes = [length // item for _, length, item, buffer in self.buffers if buffer == name]
-            return f"{who}: {verb} {name}[{index}], out of bounds" + (f": it has {sizes[0]} elements" if sizes else "")
+            return f"{who}: {verb} {self._beyond(name, index, int(event['address']))}"
         if finding["fault"] == UNWRITTEN:
             return f"{who}: reads shared {name}[{index}], which no thread of the block has written"
         return (
             f"{who}: {verb} {name}[{index}], which block {other['block']}, thread {other['thread']} uses at line "
             f"{self._lines[int(other['where'])]} with no barrier between them: a race"
         )
+
+    def _beyond(self, name: str, index: int, address: int) -> str:
+        """What was asked for and is not there, counted as the source counts: in boxes, if it points to boxes."""
+        for begin, length, item, buffer in self.buffers:
+            if buffer == name:
+                unit = self.units.get(name, item)
+                return f"{name}[{(address - begin) // unit}], out of bounds: it has {length // unit} elements"
+        return f"{name}[{index}], out of bounds"

@@ -1,0 +1,82 @@
+"""Whether two results are the same, and in what they differ: tensors, numbers, and lists and tuples of them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Wrong", "close", "difference", "first_difference"]
+
+
+class Wrong(Exception):
+    """The answer is wrong; the message says how."""
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
+    """Whether two results have one form and, but for rounding, the same values, of whatever type. NaN equals NaN."""
+    return difference(a, b, tolerance) is None
+
+
+def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
+    """A sentence about the first thing in which a result is not the one that is wanted; None if there is none."""
+    if isinstance(want, tuple | list) and not _numbers(want):
+        return _parts_difference(got, want, tolerance)
+    if isinstance(want, Tensor) and want.dim():
+        if not isinstance(got, Tensor):
+            return f"expected a tensor of shape {tuple(want.shape)}, got {_kind(got)}"
+        if got.shape != want.shape:
+            return f"expected shape {tuple(want.shape)}, got {tuple(got.shape)}"
+    elif isinstance(want, tuple | list):
+        if not _numbers(got) or len(got) != len(want):
+            return f"expected {len(want)} numbers, got {_kind(got)}"
+    elif not isinstance(got, bool | int | float | Tensor) or (isinstance(got, Tensor) and got.numel() != 1):
+        return f"expected a number, got {_kind(got)}"
+    ours, theirs = _tensor(got), _tensor(want)
+    if torch.allclose(ours, theirs.view_as(ours), rtol=tolerance, atol=tolerance, equal_nan=True):
+        return None
+    return first_difference(ours, theirs.view_as(ours), tolerance)
+
+
+def _parts_difference(got: Any, want: tuple | list, tolerance: float) -> str | None:
+    if not isinstance(got, tuple | list) or len(got) != len(want):
+        return f"expected {len(want)} results, got {_kind(got)}"
+    for i, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+        if found := difference(ours, theirs, tolerance):
+            if len(want) == 2 and close(got[1], want[0], tolerance) and close(got[0], want[1], tolerance):
+                return "the two results are swapped"
+            return found if len(want) == 1 else f"result number {i + 1} of {len(want)}: {found}"
+    return None
+
+
+def first_difference(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> str:
+    """A sentence about the first cell in which two tensors of one shape differ, and in how many they do."""
+    differ = ~torch.isclose(_tensor(got), _tensor(want), rtol=tolerance, atol=tolerance, equal_nan=True)
+    cells = differ.nonzero()
+    if not len(cells):
+        return "they are equal"
+    if not got.dim():
+        return f"it is {_short(got)}, expected {_short(want)}"
+    first = tuple(cells[0].tolist())
+    at = f"[{', '.join(map(str, first))}]"
+    both = f"is {_short(got[first])}, expected {_short(want[first])}"
+    return f"{len(cells)} of {differ.numel()} values differ; the first, at {at}, {both}"
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, bool | int | float) for each in value)
+
+
+def _tensor(value: Any) -> Tensor:
+    return torch.as_tensor(value).detach().cpu().double()
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{type(value).__name__}"
+
+
+def _short(value: Tensor) -> str:
+    return f"{value.item():.5g}"

@@ -1,0 +1,250 @@
+"""One judge for all kernels, and for C++ functions, which it runs as a kernel of one thread.
+
+A kernel is run in the trace, on every case, in three orders of its threads, over outputs filled beforehand with one of
+two values and with nothing beside its buffers. The trace's findings come first: what a kernel may not do is wrong even
+where the numbers came out right. Then it is run for what it is, on the GPU if there is one, with guards around its
+outputs.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cuda import Trace, device, schedule
+from ..cuda.program import _three
+from ..cuda.trace import BOUNDS, OPS, RACE, UNWRITTEN
+from ..views.threads import count_accesses
+from .compare import Wrong, close, difference
+from .exercise import KernelExercise, Launch, Out, on
+
+__all__ = ["Runner", "judge_kernel"]
+
+RUNS = (("ascending", 0), ("descending", 1), ("shuffled", 0))  # an order of the threads, and which of two fills
+FILLS = (1e9, -1e9), (77, -77)  # of floats, and of integers
+GUARD = 1 << 12  # cells before and after an output
+KINDS = {BOUNDS: "bounds", RACE: "race", UNWRITTEN: "unwritten"}
+STOPPED, BEYOND, RACES, EARLY, VALUES, UNFIT = range(6)  # what is told first
+
+
+class Runner:
+    """A kernel as a function of tensors: makes its outputs, launches it, and returns what the exercise compares.
+
+    Args:
+        exercise: says how it is launched.
+        kernel: None: the solution.
+    """
+
+    def __init__(self, exercise: KernelExercise, kernel: Any = None):
+        self._exercise, self._kernel = exercise, kernel
+        self.__name__ = exercise.name
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel, or the C++ function, itself."""
+        return self._exercise.function if self._kernel is None else self._kernel
+
+    def __call__(self, *case) -> Any:
+        where = _place(self._exercise)
+        launch = self._exercise.launch(*on(where, case))
+        whole = [_filled(out, math.prod(out.shape) + 2 * GUARD, 0).to(where) for out in _outs(launch)]
+        inner = [each[GUARD:-GUARD].view(out.shape) for each, out in zip(whole, _outs(launch), strict=True)]
+        for tensor, out in zip(inner, _outs(launch), strict=True):
+            if out.start is not None:
+                tensor.fill_(out.start)
+        _launcher(self._exercise, self.kernel, launch)(*_arguments(launch, inner))
+        for each, out in zip(whole, _outs(launch), strict=True):
+            beside = torch.cat([each[:GUARD], each[-GUARD:]]).view(_signed(out.dtype))
+            if not (beside == FILLS[not out.dtype.is_floating_point][0]).all():
+                raise Wrong(f"{self.__name__} writes before or behind its output")
+        return self._exercise.results(*inner)
+
+    def trace(self, *case) -> Trace:
+        """Run it on the CPU, and see every access."""
+        return _traced(self._exercise, self.kernel, case, fill=0).trace
+
+
+def judge_kernel(exercise: KernelExercise, kernel: Any) -> None:
+    """Raise Wrong unless the kernel does what it should in every case and order, and nothing that it may not."""
+    ways = [(case, *run) for case in exercise.cases() for run in RUNS]
+    runs = [_Run(exercise, kernel, *way) for way in ways]
+    wrong = min((run for run in runs if run.problem), key=lambda run: run.rank, default=None)
+    if wrong:
+        likely = _likely_mistake(exercise, runs, ways)
+        seen = f"\n  The trace says: {wrong.problem}" if wrong.rank < VALUES else ""
+        raise Wrong(f"{likely}{seen}" if likely else wrong.problem)
+    for case in exercise.cases():
+        told = difference(Runner(exercise, kernel)(*case), exercise.truth(*case), exercise.tolerance)
+        if told:
+            raise Wrong(f"right in the trace, wrong when it runs by itself: {told}")
+
+
+def _likely_mistake(exercise: KernelExercise, runs: Sequence["_Run"], ways: Sequence[tuple]) -> str | None:
+    """The sentence of the mistake that behaves as the answer does. Each is compiled only now that it is wanted."""
+    for sentence, mutant in zip(exercise.mistakes.values(), exercise.mutants, strict=True):
+        mistaken = exercise.make(mutant, now=False)
+        if all(run.same_as(_Run(exercise, mistaken, *way)) for run, way in zip(runs, ways, strict=True)):
+            return sentence
+    return None
+
+
+# ---- one run in the trace --------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class _Traced:
+    results: Any
+    outputs: list[Tensor]
+    launch: Launch
+    trace: Trace
+
+
+def _traced(exercise: KernelExercise, kernel: Any, case: tuple, fill: int) -> _Traced:
+    launch = exercise.launch(*on(_place(exercise), case))
+    outputs = [_filled(out, math.prod(out.shape), fill).view(out.shape).to(_place(exercise)) for out in _outs(launch)]
+    for tensor, out in zip(outputs, _outs(launch), strict=True):
+        if out.start is not None:
+            tensor.fill_(out.start)
+    try:
+        trace = _launcher(exercise, kernel, launch, "trace")(*_arguments(launch, outputs))
+    except TypeError as problem:  # other parameters than the stub's
+        raise Wrong(str(problem)) from None
+    return _Traced(exercise.results(*outputs), outputs, launch, trace)
+
+
+class _Run:
+    """One traced run: what is wrong with it, and how it went, to be compared with the run of a likely mistake."""
+
+    def __init__(self, exercise: KernelExercise, kernel: Any, case: tuple, order: str, fill: int):
+        with schedule(order, seed=1):
+            seen = _traced(exercise, kernel, case, fill)
+        self.tolerance, self.results = exercise.tolerance, seen.results
+        self.fault = _fault(seen.trace) or _early(seen)  # (rank, what by which faults are told apart, a sentence)
+        if self.fault:
+            self.rank, self.how, self.problem = self.fault
+            return
+        self.how = None
+        self.rank, self.problem = VALUES, _untouched(seen, kernel.parameters, fill)
+        self.problem = self.problem or difference(self.results, exercise.truth(*case), self.tolerance)
+        if not self.problem:
+            self.rank, self.problem = UNFIT, _unfit(exercise, case, seen)
+            self.how = self.problem and re.sub(r"\d+", "#", self.problem)
+
+    def same_as(self, other: "_Run") -> bool:
+        """Whether two runs went wrong, or right, in the same way."""
+        if self.how or other.how:
+            return self.how == other.how
+        return close(self.results, other.results, self.tolerance)
+
+
+def _fault(trace: Trace) -> tuple | None:
+    """A barrier's fault, or a loop without end, before the accesses that went wrong because of it."""
+    found = trace.raw_findings
+    kinds = frozenset((KINDS[int(each["fault"])], trace.buffer_of(each["event"])) for each in found)
+    if trace.problem and not (found["fault"] == BOUNDS).any():
+        return STOPPED, re.sub(r"\d+", "#", trace.problem), trace.problem
+    if not kinds:
+        return None
+    first = next((i for i, each in enumerate(found) if each["fault"] == BOUNDS), 0)
+    return BEYOND if found["fault"][first] == BOUNDS else RACES, kinds, trace.findings[first]
+
+
+def _early(seen: _Traced) -> tuple | None:
+    """A thread that reads an output which nobody has written yet: what lies there is anything."""
+    events = seen.trace.events
+    tensors = [each for each in seen.launch.arguments if isinstance(each, Tensor | Out)]
+    for (begin, length, item, name), given in zip(seen.trace.buffers, tensors, strict=True):
+        if not isinstance(given, Out) or given.start is not None:
+            continue
+        rows = np.flatnonzero((events["address"] >= begin) & (events["address"] < begin + length))
+        _, first = np.unique(events["address"][rows], return_index=True)
+        early = rows[np.sort(first)]
+        early = early[OPS[events["op"][early]] != "write"]
+        if len(early):
+            row = int(early[0])
+            cell = (int(events["address"][row]) - begin) // item
+            who = f"thread {events['thread'][row]} of block {events['block'][row]}, line {seen.trace.line[row]},"
+            return EARLY, ("early", name), f"{who} reads {name}[{cell}] before anybody has written it"
+    return None
+
+
+def _untouched(seen: _Traced, parameters: Sequence[str], fill: int) -> str | None:
+    """Cells of an output that hold what was in them before."""
+    names = [name for name, each in zip(parameters, seen.launch.arguments, strict=True) if isinstance(each, Out)]
+    for name, tensor, out in zip(names, seen.outputs, _outs(seen.launch), strict=True):
+        signed = _signed(out.dtype)
+        left = (tensor.flatten().view(signed).cpu() == _filled(out, 1, fill).view(signed)).nonzero()[:, 0]
+        if out.start is None and len(left):
+            first = f"the first is {name}[{int(left[0])}]"
+            return f"{len(left)} of {tensor.numel()} cells of `{name}` are never written, {first}"
+    return None
+
+
+def _unfit(exercise: KernelExercise, case: tuple, seen: _Traced) -> str | None:
+    """What a kernel with the right numbers should have done, or should have left."""
+    counts = count_accesses(seen.trace, in_bytes=True)
+    for name in exercise.uses:
+        for kind in ("write", "read"):
+            if not counts.get(name, {}).get(kind):
+                return f"right, but `{name}` is of no use: no thread {kind}s it"
+    for name, most in (exercise.may_read(*case) if exercise.may_read else {}).items():
+        if (read := counts[name]["read"]) > most:
+            return f"right, but the threads read {read} bytes of `{name}`; {most} would do"
+    if exercise.alone or exercise.language == "cpp":
+        return None
+    events, ours = seen.trace.events, _outs(seen.launch)
+    begins = [b for b, t in zip(seen.trace.buffers, _tensors(seen.launch), strict=True) if isinstance(t, Out)]
+    wrote = np.zeros(len(events), dtype=bool)
+    for begin, length, *_ in begins:
+        wrote |= (events["address"] >= begin) & (events["address"] < begin + length) & (OPS[events["op"]] != "read")
+    writers = len(np.unique(events[["block", "thread"]][wrote]))
+    threads = math.prod(_three(seen.launch.grid)) * math.prod(_three(seen.launch.block))
+    if 2 * writers < min(threads, max(math.prod(out.shape) for out in ours)):
+        return f"right, but {writers} of {threads} threads do all the work; each should do its part"
+    return None
+
+
+# ---- outputs and arguments -------------------------------------------------------------------------------------------
+
+
+def _place(exercise: KernelExercise) -> str:
+    return device() if exercise.language == "cuda" else "cpu"
+
+
+def _launcher(exercise: KernelExercise, kernel: Any, launch: Launch, way: str = "__call__") -> Any:
+    """The kernel's call, or its trace, with the number of threads set."""
+    run = kernel if way == "__call__" else kernel.trace
+    return run[launch.grid, launch.block] if exercise.language == "cuda" else run
+
+
+def _tensors(launch: Launch) -> list[Tensor | Out]:
+    return [each for each in launch.arguments if isinstance(each, Tensor | Out)]
+
+
+def _outs(launch: Launch) -> list[Out]:
+    return [each for each in launch.arguments if isinstance(each, Out)]
+
+
+def _arguments(launch: Launch, outputs: Sequence[Tensor]) -> list:
+    inside = iter(outputs)
+    return [next(inside) if isinstance(each, Out) else each for each in launch.arguments]
+
+
+def _filled(out: Out, cells: int, fill: int) -> Tensor:
+    """Flat memory for an output, with one of the two values in it."""
+    value = FILLS[not out.dtype.is_floating_point][fill]
+    return torch.full((cells,), value, dtype=_signed(out.dtype)).view(out.dtype)
+
+
+def _signed(dtype: torch.dtype) -> torch.dtype:
+    """The type of as many bytes that torch compares and fills."""
+    return (
+        dtype
+        if dtype.is_floating_point
+        else {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    )
