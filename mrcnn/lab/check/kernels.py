@@ -26,7 +26,7 @@ from .exercise import KernelExercise, Launch, Out, on
 __all__ = ["Runner", "judge_kernel"]
 
 RUNS = (("ascending", 0), ("descending", 1), ("shuffled", 0))  # an order of the threads, and which of two fills
-FILLS = (1e9, -1e9), (77, -77)  # of floats, and of integers
+FILLS = {4: (1_234_567_890, -1_234_567_890), 8: (1 << 60, -(1 << 60)), 1: (77, -77), 2: (7777, -7777)}  # by bytes
 GUARD = 1 << 12  # cells before and after an output
 KINDS = {BOUNDS: "bounds", RACE: "race", UNWRITTEN: "unwritten"}
 STOPPED, BEYOND, RACES, EARLY, VALUES, UNFIT = range(6)  # what is told first
@@ -60,7 +60,7 @@ class Runner:
         _launcher(self._exercise, self.kernel, launch)(*_arguments(launch, inner))
         for each, out in zip(whole, _outs(launch), strict=True):
             beside = torch.cat([each[:GUARD], each[-GUARD:]]).view(_signed(out.dtype))
-            if not (beside == FILLS[not out.dtype.is_floating_point][0]).all():
+            if not (beside == _filled(out, 1, 0).view(_signed(out.dtype)).to(where)).all():
                 raise Wrong(f"{self.__name__} writes before or behind its output")
         return self._exercise.results(*inner)
 
@@ -145,13 +145,16 @@ class _Run:
 def _fault(trace: Trace) -> tuple | None:
     """A barrier's fault, or a loop without end, before the accesses that went wrong because of it."""
     found = trace.raw_findings
-    kinds = frozenset((KINDS[int(each["fault"])], trace.buffer_of(each["event"])) for each in found)
+    kinds = frozenset((KINDS[int(each["fault"])], trace.place(each["event"])[0]) for each in found)
     if trace.problem and not (found["fault"] == BOUNDS).any():
         return STOPPED, re.sub(r"\d+", "#", trace.problem), trace.problem
     if not kinds:
         return None
-    first = next((i for i, each in enumerate(found) if each["fault"] == BOUNDS), 0)
-    return BEYOND if found["fault"][first] == BOUNDS else RACES, kinds, trace.findings[first]
+    beyond = np.flatnonzero(found["fault"] == BOUNDS)
+    if not len(beyond):
+        return RACES, kinds, trace.findings[0]
+    name, offset, _ = trace.place(found["event"][beyond[0]])
+    return BEYOND, (name, offset), trace.findings[int(beyond[0])]
 
 
 def _early(seen: _Traced) -> tuple | None:
@@ -237,8 +240,7 @@ def _arguments(launch: Launch, outputs: Sequence[Tensor]) -> list:
 
 def _filled(out: Out, cells: int, fill: int) -> Tensor:
     """Flat memory for an output, with one of the two values in it."""
-    value = FILLS[not out.dtype.is_floating_point][fill]
-    return torch.full((cells,), value, dtype=_signed(out.dtype)).view(out.dtype)
+    return torch.full((cells,), FILLS[out.dtype.itemsize][fill], dtype=_signed(out.dtype)).view(out.dtype)
 
 
 def _signed(dtype: torch.dtype) -> torch.dtype:

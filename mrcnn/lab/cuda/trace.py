@@ -171,9 +171,9 @@ class Trace:
         if self.findings:
             raise KernelFault("\n".join(self.findings))
 
-    def buffer_of(self, event: np.void) -> str:
-        """The name of the buffer that an access is to."""
-        return self._cell(int(event["address"]), int(event["bytes"]), int(event["space"]))[0]
+    def place(self, event: np.void) -> tuple[str, int, int]:
+        """Of an access: the buffer, the bytes from its start, and the bytes of an element."""
+        return self._place(int(event["address"]), int(event["bytes"]), int(event["space"]))
 
     # ---- addresses -----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ WEB = Path(__file__).resolve().parents[1] / "web"
 MOST_STEPS = 1200  # of all runs together: the page is to stay below 100 KiB
 COUNTED = {"R": "reads", "W": "writes", "A": "atomic updates", "M": "barriers passed", "N": "meetings of lanes"}
 HINT = (
-    "Arrow keys ← →: one step. Home, End: first, last. R read, W wrote, A updated atomically, with the thread's number; "
+    "Arrow keys ← →: one step. Home, End: first, last. R read, W wrote, A updated atomically, the thread's number; "
     "✗ a race; ? not written yet. Each run is one order of many: between two waits a GPU runs its threads in any order."
 )
 
