@@ -32,11 +32,13 @@ $(VENV)/installed: $(VENV)/torch $(SOURCES)
 demo: install
 	$(BIN)/mrcnn demo
 
-# JupyterLab wants to be told that being root, as in a container, is meant.
+# Copies to write in: what you have changed there stays. JupyterLab wants to be told that being root, as in a container,
+# is meant.
 lessons: install
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) lessons/00_the_whole_model.ipynb
+	$(BIN)/python lessons/build.py --copies my_lessons
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) my_lessons/00_the_whole_model/lesson.ipynb
 
-# LESSONS="04 07" makes only those.
+# LESSONS="04 07k" makes only those.
 lessons-build: install
 	$(BIN)/python lessons/build.py $(LESSONS)
 

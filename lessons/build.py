@@ -1,20 +1,19 @@
 """Makes the notebooks from their sources, executes them, and writes the index, README.md.
 
-    python lessons/build.py            all of them      (make lessons-build)
-    python lessons/build.py 04 07      these
+    python lessons/build.py                  all of them      (make lessons-build)
+    python lessons/build.py 04 07k           these
+    python lessons/build.py --copies DIR     none: copies for a learner, without results   (make lessons)
 
-A lesson's source is `NN_name.py` in jupytext's percent format. `NN_name.ipynb` beside it is made from it, so
-edit the source. What its cells mean:
+A lesson is a folder: `lesson.py`, its text and cells in jupytext's percent format, with `exercises.py` and `pictures.py`
+beside it, which it imports. `lesson.ipynb` is made from them, so edit these. What the cells of lesson.py mean:
 
+- An empty cell marked `exercise="name"` stands for that record of exercises.py. It becomes the stub, the check, and a
+  folded cell with the hints and the solution.
 - A cell of CUDA or C++ is a comment under its marker; in the notebook it begins with the magic %%cuda or %%cpp:
 
-      # %% exercise="double_it" language="cuda"
+      # %% language="cuda"
       # __global__ void double_it(const float* x, float* y, int n) {
-      #   // your code
-      # }
 
-- `exercise="name"` marks the cell that the learner fills in, `solution="name"` the folded answer to it: the code of its
-  first fence takes the cell's place when the tests run a lesson solved. Such a fence begins with %%cuda too.
 - `tags=["cover"]` marks the cell whose picture the index shows.
 - The title is the first heading, and what the index says of the lesson is the first sentence under it.
 
@@ -25,9 +24,13 @@ versions are kept.
 import argparse
 import base64
 import hashlib
+import importlib.util
+import json
 import re
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import jupytext
 import nbformat
@@ -41,39 +44,88 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 KEPT = ("exercise", "solution", "tags")  # of a cell's metadata
+BESIDE = ("exercises.py", "pictures.py")  # what a notebook imports
 INDEX = """# The lessons
 
 Mask R-CNN from the whole picture down to the single CUDA thread, one notebook per part. You need Python, a little
 PyTorch, and no GPU: kernels that you write run thread by thread on the CPU where there is none.
 
-    make lessons        sets everything up and opens JupyterLab at lesson 00
+    make lessons        sets everything up, and opens copies for you to write in, in my_lessons/
+
+The numbers alone are the model track. Those with a k are the kernel track: the same part in C++ and CUDA. Either can be
+followed without the other.
 
 Each lesson runs from top to bottom as it is. Cells with `your code` in them, or `...`, wait for your answer; `check`
-says how it fares, and until it is right the lesson goes on with the library's version. Solutions are folded below.
+says how it fares, and until it is right the lesson goes on with its own version. Hints and solutions are folded below.
 
 """
 
 
-def sources(numbers: list[str] = ()) -> list[Path]:
-    """The lessons' sources, or those of these numbers."""
-    found = sorted(LESSONS.glob("[0-9][0-9]_*.py"))
-    return [file for file in found if not numbers or file.name[:2] in numbers]
+def number(folder: Path) -> str:
+    """A lesson's: "04" or "04k"."""
+    return folder.name.partition("_")[0]
 
 
-def notebook(source: Path) -> NotebookNode:
-    """The notebook of a source, not executed."""
-    made = jupytext.read(source)
+def lessons(numbers: list[str] = (), folder: Path = LESSONS) -> list[Path]:
+    """The lessons' folders, or those of these numbers."""
+    found = sorted(source.parent for source in folder.glob("[0-9]*_*/lesson.py"))
+    return [lesson for lesson in found if not numbers or number(lesson) in numbers]
+
+
+def load(folder: Path, name: str = "exercises") -> ModuleType:
+    """A file of a lesson, as a module."""
+    spec = importlib.util.spec_from_file_location(f"{name}_{folder.name}", folder / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- a notebook ------------------------------------------------------------------------------------------------------
+
+
+def notebook(folder: Path) -> NotebookNode:
+    """The notebook of a lesson, not executed."""
+    made = jupytext.read(folder / "lesson.py")
     made.metadata = nbformat.from_dict(METADATA)
-    seen: dict[str, int] = {}
+    exercises = load(folder)
+    cells = []
     for cell in made.cells:
         cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in KEPT if key in cell.metadata})
+        cells += exercise_cells(getattr(exercises, cell.metadata.exercise)) if "exercise" in cell.metadata else [cell]
+    made.cells = cells
+    seen: dict[str, int] = {}
+    for cell in made.cells:
         name = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
         seen[name] = seen.get(name, 0) + 1
         cell.id = f"{name}-{seen[name]}"
     return made
 
 
-def execute(made: NotebookNode, folder: Path = LESSONS) -> None:
+def exercise_cells(record) -> list[NotebookNode]:
+    """The stub, the check, and what is folded."""
+    stub = nbformat.v4.new_code_cell(magic(record) + record.stub, metadata={"exercise": record.name})
+    check = nbformat.v4.new_code_cell(f"{record.name} = check(exercises.{record.name}, {record.name})")
+    return [stub, check, nbformat.v4.new_markdown_cell(folded(record), metadata={"solution": record.name})]
+
+
+def magic(record) -> str:
+    """The first line of a cell of CUDA or C++."""
+    return "" if record.language == "python" else f"%%{record.language}\n"
+
+
+def folded(record) -> str:
+    """Hints and solution, as Markdown."""
+    parts = [
+        f"<details><summary>Hint {i} of {len(record.hints)}</summary>\n\n{hint}\n\n</details>"
+        for i, hint in enumerate(record.hints, 1)
+    ]
+    lines = f"{record.lines} line{'s' * (record.lines > 1)}"
+    fence = f"```{'python' if record.language == 'python' else 'cpp'}\n{magic(record)}{record.solution}\n```"
+    parts.append(f"<details><summary>Solution, {lines}</summary>\n\n{fence}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def execute(made: NotebookNode, folder: Path) -> None:
     """Run all its cells. Raises CellExecutionError at the first that fails."""
     client = NotebookClient(
         made, timeout=600, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(folder)}}
@@ -87,55 +139,95 @@ def cover(made: NotebookNode) -> bytes | None:
     for cell in made.cells:
         if "cover" in cell.metadata.get("tags", []):
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):
-                    return base64.b64decode(output["data"]["image/png"])
+                data = output.get("data", {})
+                inside = re.search(r"data:image/png;base64,([\w+/=]+)", data.get("text/html", ""))
+                if "image/png" in data or inside:
+                    return base64.b64decode(data.get("image/png") or inside[1])
     return None
 
 
-def title_and_line(source: Path) -> tuple[str, str]:
+def build(folder: Path) -> None:
+    """The notebook of a lesson, executed, and its picture for the index. Nothing is written when a cell fails."""
+    made = notebook(folder)
+    execute(made, folder)
+    nbformat.write(made, folder / "lesson.ipynb")
+    if picture := cover(made):
+        file = folder.parent / "pictures" / f"{number(folder)}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(picture)
+
+
+# ---- the index -------------------------------------------------------------------------------------------------------
+
+
+def title_and_line(folder: Path) -> tuple[str, str]:
     """A lesson's heading, without its number, and the first sentence under it."""
-    text = next(cell.source for cell in jupytext.read(source).cells if cell.cell_type == "markdown")
-    title, below = re.match(r"#\s+(?:\d+\W+)?(.+)\n\s*\n((?:.+\n?)+)", text).groups()
+    text = next(cell.source for cell in jupytext.read(folder / "lesson.py").cells if cell.cell_type == "markdown")
+    title, below = re.match(r"#\s+(?:\d+k?\W+)?(.+)\n\s*\n((?:.+\n?)+)", text).groups()
     return title, re.match(r"(?:\*\*\w+[.:]?\*\*[.:]?\s*)?(.+?\.)(?:\s|$)", " ".join(below.split()))[1]
 
 
 def index(folder: Path = LESSONS) -> str:
     """README.md: a row per lesson."""
     rows = ["| | |", "|---|---|"]
-    for source in sorted(folder.glob("[0-9][0-9]_*.py")):
-        title, line = title_and_line(source)
-        number, file = source.name[:2], f"{source.stem}.ipynb"
-        picture = folder / "pictures" / f"{number}.png"
+    for lesson in lessons(folder=folder):
+        title, line = title_and_line(lesson)
+        file, picture = f"{lesson.name}/lesson.ipynb", folder / "pictures" / f"{number(lesson)}.png"
         link = f'<a href="{file}"><img src="pictures/{picture.name}" width="240" alt=""></a>'
-        rows.append(f"| {link if picture.exists() else ''} | **[{number} · {title}]({file})**<br>{line} |")
+        rows.append(f"| {link if picture.exists() else ''} | **[{number(lesson)} · {title}]({file})**<br>{line} |")
     return INDEX + "\n".join(rows) + "\n"
 
 
-def build(source: Path) -> None:
-    """The notebook of a source, executed, and its picture for the index. Nothing is written when a cell fails."""
-    made = notebook(source)
-    execute(made, source.parent)
-    nbformat.write(made, source.with_suffix(".ipynb"))
-    if picture := cover(made):
-        file = source.parent / "pictures" / f"{source.name[:2]}.png"
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(picture)
+# ---- copies for a learner --------------------------------------------------------------------------------------------
+
+
+def copy_all(to: Path, folder: Path = LESSONS) -> list[Path]:
+    """Copies of all lessons to write in: no results, so that no guess is spoiled.
+
+    A file that the learner has changed stays as it is. Returns these, where there was something new for them.
+    """
+    to.mkdir(exist_ok=True)
+    kept, record = [], to / ".copied.json"  # of each file as it was copied, a hash
+    copied = json.loads(record.read_text()) if record.exists() else {}
+    for lesson in lessons(folder=folder):
+        texts = {name: (lesson / name).read_text() for name in BESIDE if (lesson / name).exists()}
+        texts["lesson.ipynb"] = nbformat.writes(notebook(lesson)) + "\n"
+        for name, text in texts.items():
+            file = to / lesson.name / name
+            key, now = f"{lesson.name}/{name}", digest(text)
+            if file.exists() and digest(file.read_text()) not in (now, copied.get(key)):
+                kept += [file] if copied.get(key) != now else []
+                continue
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+            copied[key] = now
+    record.write_text(json.dumps(copied, indent=1) + "\n")
+    return kept
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make and execute the notebooks of the lessons.")
     parser.add_argument("numbers", nargs="*", metavar="NN", help="which lessons; all by default")
-    numbers = parser.parse_args().numbers
-    if unknown := set(numbers) - {file.name[:2] for file in sources()}:
+    parser.add_argument("--copies", type=Path, metavar="DIR", help="only copy the lessons, without results, to here")
+    options = parser.parse_args()
+    if options.copies:
+        for file in copy_all(options.copies):
+            print(f"{file}: you have changed it, so the newer version was not copied over it")
+        return
+    if unknown := set(options.numbers) - {number(folder) for folder in lessons()}:
         parser.error(f"there is no lesson {', '.join(sorted(unknown))}")
-    for source in sources(numbers):
+    for folder in lessons(options.numbers):
         start = time.perf_counter()
         try:
-            build(source)
+            build(folder)
         except CellExecutionError as error:
-            raise SystemExit(f"{source.name}: a cell fails\n\n{error}") from None
-        size = source.with_suffix(".ipynb").stat().st_size / 1e6
-        print(f"{source.stem}: {time.perf_counter() - start:.1f} s, {size:.2f} MB")
+            raise SystemExit(f"{folder.name}: a cell fails\n\n{error}") from None
+        size = (folder / "lesson.ipynb").stat().st_size / 1e6
+        print(f"{folder.name}: {time.perf_counter() - start:.1f} s, {size:.2f} MB")
     (LESSONS / "README.md").write_text(index())
 
 
