@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
+from mrcnn.lab.views.pictures import GREY, caption, draw_boxes, draw_dimmed, page, panels
+from mrcnn.lab.views.view import View
 from mrcnn.visualize import COLOURS, INK, PAPER, draw_image
-
-from .pictures import GREY, caption, draw_boxes, draw_dimmed, page, panels
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 STYLES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -32,7 +31,7 @@ def draw_table(axes: Axes, table: Tensor, matches: Sequence[int] = (), filled: i
     rows, columns = table.shape
     filled = columns if filled is None else filled
     for a in range(columns):
-        axes.text(a + 0.5, -0.25, str(a), ha="center", va="center", fontsize=8, color=GREY)
+        axes.text(a + 0.5, -0.25, str(a), ha="center", va="center", fontsize=10, color=GREY)
         best = int(table[:, a].argmax())
         for g in range(rows):
             value = float(table[g, a])
@@ -41,14 +40,14 @@ def draw_table(axes: Axes, table: Tensor, matches: Sequence[int] = (), filled: i
             axes.add_patch(Rectangle((a, g), 1, 1, facecolor=colour, edgecolor="#bbbbbb", linewidth=0.6))
             if known:
                 text = f"{value:.2f}".lstrip("0") if value else "0"
-                axes.text(a + 0.5, g + 0.5, text, ha="center", va="center", fontsize=8, color=INK)
+                axes.text(a + 0.5, g + 0.5, text, ha="center", va="center", fontsize=10, color=INK)
             if known and g == best and value:
                 inner = Rectangle((a + 0.06, g + 0.06), 0.88, 0.88, fill=False, edgecolor=INK, linewidth=1.6, zorder=3)
                 axes.add_patch(inner)
         if a < min(filled, len(matches)):
             axes.text(a + 0.5, rows + 0.35, verdict(matches[a]), ha="center", va="center", fontsize=10, weight="bold")
     for g in range(rows):
-        axes.text(-0.2, g + 0.5, LETTERS[g], ha="center", va="center", fontsize=9, weight="bold", color=INK)
+        axes.text(-0.2, g + 0.5, LETTERS[g], ha="center", va="center", fontsize=10, weight="bold", color=INK)
     axes.set(xlim=(-0.5, columns + 0.1), ylim=(rows + 0.7, -0.6))
     axes.set_axis_off()
 
@@ -62,21 +61,32 @@ def draw_small_world(axes: Axes, objects: Tensor, anchors: Tensor, shown: Sequen
         x1, y1, x2, y2 = anchors[a].tolist()
         look = {"fill": False, "edgecolor": INK, "linewidth": 1.3, "linestyle": STYLES[a % len(STYLES)]}
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
-        axes.text(x2 - 0.1, y2 - 0.1, str(a), fontsize=8.5, ha="right", va="bottom", color=INK)
+        axes.text(x2 - 0.1, y2 - 0.1, str(a), fontsize=10, ha="right", va="bottom", color=INK)
     width, height = (int(max(objects[:, i].max(), anchors[:, i].max())) + 1 for i in (2, 3))
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=range(width + 1), yticks=range(height + 1))
     axes.grid(color="#e2e2e2", linewidth=0.6)
-    axes.tick_params(length=0, labelsize=6, labelcolor=GREY)
+    axes.tick_params(length=0, labelsize=9, labelcolor=GREY)
     axes.spines[:].set_color("#cccccc")
 
 
-def small_world(objects: Tensor, anchors: Tensor) -> Figure:
-    figure = page(5.4, 3.9)
+def in_words(boxes: Tensor, names: Sequence[str]) -> str:
+    """Where boxes lie on squared paper."""
+    return "; ".join(
+        f"{name} from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g})"
+        for name, (x1, y1, x2, y2) in zip(names, boxes.tolist(), strict=True)
+    )
+
+
+def small_world(objects: Tensor, anchors: Tensor) -> View:
+    """Objects and anchors on squared paper."""
+    figure = page(6.2, 4.5)
     draw_small_world(figure.add_axes((0.05, 0.06, 0.93, 0.92)), objects, anchors)
-    return figure
+    things, boxes = LETTERS[: len(objects)], [f"anchor {a}" for a in range(len(anchors))]
+    words = f"Squared paper, x to the right, y down. Objects: {in_words(objects, things)}. "
+    return View.of(figure, f"{words}Anchors: {in_words(anchors, boxes)}.", lines=True)
 
 
-def filmstrip(objects: Tensor, anchors: Tensor, high: float, low: float) -> Figure:
+def filmstrip(objects: Tensor, anchors: Tensor, high: float, low: float) -> View:
     """The table of IoUs filled in anchor by anchor, one frame each; the last frame is the whole of it."""
     table = box_maths.iou(objects, anchors)
     matches = ops.match_anchors(anchors, objects, high, low)[0].tolist()
@@ -88,10 +98,17 @@ def filmstrip(objects: Tensor, anchors: Tensor, high: float, low: float) -> Figu
         top = 1 - (row + 0.06) / rows
         world = figure.add_axes(((column + 0.06) / columns, top - 0.52 / rows, 0.9 / columns, 0.52 / rows))
         draw_small_world(world, objects, anchors, [a])
-        world.set_title(f"anchor {a}", fontsize=9, loc="left", color=INK, pad=3)
+        world.set_title(f"anchor {a}", fontsize=10, loc="left", color=INK, pad=3)
         below = figure.add_axes(((column + 0.06) / columns, top - 0.9 / rows, 0.9 / columns, 0.34 / rows))
         draw_table(below, table, matches, filled=a + 1)
-    return figure
+    columns_ = "; ".join(
+        f"anchor {a}: {', '.join(f'{value:.2f}' for value in table[:, a].tolist())}, so {verdict(match)}"
+        for a, match in enumerate(matches)
+    )
+    words = (
+        f"The table of IoUs, a column per anchor, each with objects {', '.join(LETTERS[: len(objects)])}. {columns_}."
+    )
+    return View.of(figure, words, {"ious": table.tolist(), "matches": matches}, lines=True)
 
 
 def draw_matches(axes: Axes, image: Tensor, objects: Tensor, anchors: Tensor, matches: Tensor) -> None:
@@ -106,45 +123,23 @@ def draw_matches(axes: Axes, image: Tensor, objects: Tensor, anchors: Tensor, ma
         look = {"facecolor": PAPER if len(mine) else INK, "edgecolor": INK, "boxstyle": "round,pad=0.15"}
         text = f"{LETTERS[g]} {len(mine)}"
         x, y = thing[0].item(), max(thing[1].item(), 4)
-        axes.text(x, y, text, fontsize=7.5, color=INK if len(mine) else PAPER, bbox=look, va="center", zorder=5)
+        axes.text(x, y, text, fontsize=10, color=INK if len(mine) else PAPER, bbox=look, va="center", zorder=5)
 
 
-def scene(image: Tensor, objects: Tensor, anchors: Tensor, found: dict[str, Tensor]) -> Figure:
+def scene(image: Tensor, objects: Tensor, anchors: Tensor, found: dict[str, Tensor]) -> View:
     """The picture with its objects, then one panel for each of `found`: name -> matches (A,)."""
     figure, axes = panels(1 + len(found), side=3.3, columns=3)
     draw_image(axes[0], image)
     for g, (thing, colour) in enumerate(zip(objects, COLOURS * 4, strict=False)):
         draw_boxes(axes[0], thing[None], INK, 2.4)
         draw_boxes(axes[0], thing[None], colour, 1.4)
-        axes[0].text(*thing[:2].tolist(), LETTERS[g], fontsize=8, bbox={"facecolor": PAPER, "pad": 1.5}, zorder=5)
+        axes[0].text(*thing[:2].tolist(), LETTERS[g], fontsize=10, bbox={"facecolor": PAPER, "pad": 1.5}, zorder=5)
     caption(axes[0], f"{len(objects)} objects", f"{len(anchors):,} anchors, not drawn")
+    told = [f"A scene with {len(objects)} objects and {len(anchors)} anchors."]
     for each, (name, matches) in zip(axes[1:], found.items(), strict=True):
+        per_object = ", ".join(f"{LETTERS[g]} {int((matches == g).sum())}" for g in range(len(objects)))
+        told.append(f"{name}: anchors that answer for each object: {per_object}.")
         draw_matches(each, image, objects, anchors, matches)
         counts = [int((matches >= 0).sum()), int((matches == -2).sum()), int((matches == -1).sum())]
         caption(each, name, "{} positive, {} ignored (dotted), {:,} background".format(*counts))
-    return figure
-
-
-def bits(values: Sequence[float]) -> Figure:
-    """The 32 bits of some floats, one row each: sign, exponent, fraction; and the integer that they also are."""
-    numbers = np.array(values, dtype=np.float32)
-    figure = page(8.6, 0.32 * len(numbers) + 0.55)
-    axes = figure.add_axes((0, 0, 1, 1))
-    parts = [("sign", 0, 1, COLOURS[2]), ("exponent", 1, 9, COLOURS[1]), ("fraction", 9, 32, COLOURS[4])]
-    for row, (value, whole) in enumerate(zip(numbers, numbers.view(np.int32), strict=True)):
-        axes.text(-0.6, row + 0.5, f"{value:.4g}", ha="right", va="center", fontsize=9, color=INK)
-        axes.text(32.6, row + 0.5, f"{whole:,}", ha="left", va="center", fontsize=9, color=INK)
-        for name, first, end, colour in parts:
-            if row == 0:
-                axes.text(first, -0.3, name, fontsize=7.5, color=INK, ha="right" if name == "sign" else "left")
-            for place in range(first, end):
-                on = whole >> (31 - place) & 1
-                face = colour if on else PAPER
-                axes.add_patch(
-                    Rectangle((place, row + 0.08), 1, 0.84, facecolor=face, edgecolor="#aaaaaa", linewidth=0.5)
-                )
-                axes.text(place + 0.5, row + 0.5, str(on), ha="center", va="center", fontsize=7, color=INK)
-    axes.text(32.6, -0.3, "read as an int", fontsize=7.5, color=INK)
-    axes.set(xlim=(-5, 40), ylim=(len(numbers) + 0.1, -1))
-    axes.set_axis_off()
-    return figure
+    return View.of(figure, " ".join(told))
