@@ -17,6 +17,7 @@
 # **Files** `mrcnn/ops/matching.py`, `mrcnn/ops/reference.py`. The same in C++ and CUDA is lesson 04k.
 
 # %%
+import exercises
 import pictures
 import torch
 
@@ -25,6 +26,7 @@ from mrcnn import boxes as box_maths
 from mrcnn import lab, ops
 from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.data import Playground
+from mrcnn.lab import check
 from mrcnn.lab.cases import overlap, random_boxes
 
 # %matplotlib inline

@@ -1,4 +1,4 @@
-"""A picture with its description, for those who cannot see it, and its data, for those who want to draw it otherwise."""
+"""A picture with its description, for who cannot see it, and its data, for who wants to draw it otherwise."""
 
 import base64
 import dataclasses
