@@ -19,6 +19,10 @@ class Steps:
         self.trace, self.threads, self.memory = trace, threads, memory
         self.made: list[list] = []
         self.thread, self.op, self.line, self.buffer = trace.thread, trace.op, trace.line, trace.buffer
+        self.offset, self.size = trace.offset, trace.events["bytes"]
+        self._others: dict[
+            tuple[int, int], str
+        ] = {}  # what threads that are not shown have changed since the last step
         self._races = bool((trace.raw_findings["fault"] == RACE).any())
         self._written: set[tuple[int, int]] = set()  # buffer, cell
         self._past: dict[tuple[int, int], list[tuple[int, int]]] = {}  # and its accesses: row, step
@@ -48,19 +52,18 @@ class Steps:
             yield group
 
     def _goes_on(self, row: int, after: int) -> bool:
-        events, offset = self.trace.events, self.trace.offset
+        where = self.trace.events["where"]
         return (
             self._alike(row, after)
             and self.memory[self.buffer[row]].pieces
             and self.buffer[row] == self.buffer[after]
             and self.op[row] == self.op[after] != "atomic"
-            and events["where"][row] < events["where"][after]  # not a loop, which comes to the same place again
-            and offset[row] + events["bytes"][row] == offset[after]
+            and where[row] < where[after]  # not a loop, which comes to the same place again
+            and self.offset[row] + self.size[row] == self.offset[after]
         )
 
     def _copies(self, row: int, after: int) -> bool:
-        size = self.trace.events["bytes"]
-        wide = size[row] == size[after] > self.memory[self.buffer[row]].dtype.itemsize
+        wide = self.size[row] == self.size[after] > self.memory[self.buffer[row]].dtype.itemsize
         return self._alike(row, after) and wide and (self.op[row], self.op[after]) == ("write", "read")
 
     def _alike(self, row: int, after: int) -> bool:
@@ -73,7 +76,7 @@ class Steps:
             self._written |= {(memory.number, cell) for cell in cells}
         if self.thread[row] not in self.threads:
             return self._add_others(row, memory, cells, texts)
-        race = self._race(row, memory.number, cells)
+        race = self._race(row, memory.number, cells, len(self.made) + 1)
         if memory.shared and self.op[row] == "read":  # what lies where nobody has written is chance
             texts = [
                 text if (memory.number, cell) in self._written else "?"
@@ -86,10 +89,11 @@ class Steps:
         """What threads do that are not shown is one step, with the cells that it changes."""
         if not self.made or self.made[-1][0] != "O":
             self.made.append(["O", -1, 0, 0, [], [], None])
-        self._race(row, memory.number, cells)
+            self._others = {}
+        self._race(row, memory.number, cells, len(self.made))
         if self.op[row] != "read":
-            changed = [[memory.number, *pair] for pair in zip(cells, texts, strict=False) if pair[0] in memory.cells]
-            self.made[-1][5] += changed
+            self._others |= {(memory.number, cell): text for cell, text in zip(cells, texts, strict=False)}
+            self.made[-1][5] = [[*key, text] for key, text in self._others.items()]
 
     def _add_wait(self, wait: np.void) -> None:
         thread, line, in_warp = int(wait["thread"]), int(wait["line"]), bool(wait["in_warp"])
@@ -101,8 +105,8 @@ class Steps:
         if met or not in_warp:
             self.made.append(["N" if in_warp else "M", -1, line, 0, met if in_warp else [], [], None])
 
-    def _race(self, row: int, buffer: int, cells: list[int]) -> list | None:
-        """The latest access, of a thread of the block, that could as well have come after this one, if there is any."""
+    def _race(self, row: int, buffer: int, cells: list[int], number: int) -> list | None:
+        """The latest access, of a thread of the block, that could as well have come after step `number`, if any."""
         if not self._races:
             return None
         race = None
@@ -112,7 +116,7 @@ class Steps:
             if found and race is None:
                 other, step = found
                 race = [int(self.thread[other]), step, KINDS[self.op[other]], int(self.line[other]), cell]
-            past.append((row, len(self.made) + 1))
+            past.append((row, number))
         return race
 
     def _collide(self, before: int, row: int) -> bool:

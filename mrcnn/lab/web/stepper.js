@@ -22,7 +22,7 @@
       if (kind === "W" || kind === "A")
         cells.forEach((cell, i) => memory[buffer].set(cell, { value: values[i], by: kind + thread }));
       if (kind === "O")
-        for (const [where, cell, value] of values) memory[where].set(cell, { value, by: "others" });
+        for (const [number, cell, value] of values) memory[number].set(cell, { value, by: "others" });
     }
     return memory;
   }
