@@ -245,7 +245,7 @@ __global__ void best_tiles(const Box<float>* anchors, const Box<float>* objects,
         "    __syncthreads();  // the tile is there\n ⇒ ": "a thread reads the tile before others have filled it: a "
         "barrier is missing after the copying",
         "    __syncthreads();  // nobody still reads the tile when the next is copied over it ⇒ ": "right for one "
-        "tile; with more, a thread copies over what another still reads: a second barrier is missing, after the comparing",
+        "tile; with more, a thread copies over what another still reads: a second barrier is missing, after comparing",
         "objects[first + threadIdx.x] ⇒ objects[threadIdx.x]": "every tile holds the first 64 objects: copy number "
         "first + threadIdx.x",
         "tile[g - first] ⇒ tile[g]": "the tile is counted from 0 again: object g lies in tile[g - first]",

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from mrcnn import lab
-from mrcnn.lab.check import Exercise, NotWritten, Wrong, check, close, first_difference, same_shape, verdict
 from mrcnn.lab.cuda import CompileError, GpuProgram, KernelFault, nvcc
 from mrcnn.lab.cuda.cells import _explained
 
@@ -19,117 +18,7 @@ __global__ void double_it(const float* x, float* y, int n) {
 }
 """
 
-# ---- exercises -------------------------------------------------------------------------------------------------------
-
 X = torch.arange(6.0).view(2, 3)
-
-
-def judge(answer):
-    got = answer(X)
-    same_shape(got, 2 * X)
-    if close(got, X**2):
-        raise Wrong("this is the square: 2 * x was asked for")
-    if not close(got, 2 * X):
-        raise Wrong(first_difference(got, 2 * X))
-
-
-def library(x):
-    return 2 * x
-
-
-def stub(x):
-    """Twice x."""
-    ...
-
-
-def no_return(x):
-    y = 2 * x  # noqa: F841
-
-
-def in_place(x):
-    return x.mul_(2)
-
-
-def raises(x):
-    y = x + 1
-    return y[7]
-
-
-TWICE = Exercise(judge=judge, library=library)
-DOUBLE_IT = raises.__code__.co_firstlineno + 2  # the line of `raises` that raises
-
-
-@pytest.mark.parametrize("answer", [stub, ..., None])
-def test_a_stub_is_not_written_yet(answer):
-    assert verdict(TWICE, answer) == ("not written", "not written yet.")
-
-
-@pytest.mark.parametrize(
-    ("answer", "status", "says"),
-    [
-        (lambda x: x + x, "right", ""),
-        (no_return, "not written", "not written yet: it returns None. Is a `return` missing?"),
-        (lambda x: x**2, "wrong", "this is the square"),
-        (lambda x: x, "wrong", "5 of 6 values differ; the first, at [0, 1], is 1, expected 2"),
-        (lambda x: 2 * x.T, "wrong", "expected shape (2, 3), got (3, 2)"),
-        (lambda x: [2 * x], "wrong", "expected a tensor of shape (2, 3), got list"),
-        (in_place, "wrong", "it changes its argument number 1 in place"),
-        (raises, "wrong", f"it raised IndexError at your line {DOUBLE_IT}: index 7 is out of bounds"),
-        (lambda: 3, "wrong", "it raised TypeError"),
-        (3, "wrong", "it raised TypeError: 'int' object is not callable"),
-    ],
-)
-def test_verdicts(answer, status, says):
-    told, message = verdict(TWICE, answer)
-    assert told == status
-    assert message.startswith(says)
-    assert torch.equal(X, torch.arange(6.0).view(2, 3))
-
-
-def test_check_goes_on_with_the_answer_only_if_it_is_right(capsys):
-    right = lambda x: x + x  # noqa: E731
-    assert check(TWICE, right) is right
-    assert capsys.readouterr().out == "✓ <lambda>: right. The lesson goes on with yours.\n"
-    assert check(TWICE, stub) is library
-    assert capsys.readouterr().out == "· stub: not written yet.\n  The lesson goes on with the library's version.\n"
-    assert check(TWICE, in_place) is library
-    assert capsys.readouterr().out.startswith("✗ in_place: it changes its argument")
-
-
-def launched(kernel):
-    """A kernel as a function of a tensor, in the way of the exercises."""
-
-    def run(x):
-        y = torch.full_like(x, torch.nan)
-        kernel[1, 32](x, y, x.numel())
-        if y.isnan().all():
-            raise NotWritten
-        return y
-
-    return run
-
-
-def test_check_of_a_kernel(capsys):
-    exercise = Exercise(judge, library, launched)
-    usable = check(exercise, lab.cuda(DOUBLE)["double_it"])
-    assert capsys.readouterr().out.startswith("✓ double_it: right")
-    assert torch.equal(usable(X), 2 * X)
-    empty = "__global__ void double_it(const float* x, float* y, int n) {}"
-    assert verdict(exercise, lab.cuda(empty)["double_it"])[0] == "not written"
-    square = lab.cuda(DOUBLE.replace("2 *", "x[i] *"))["double_it"]
-    assert verdict(exercise, square) == ("wrong", "this is the square: 2 * x was asked for")
-
-
-def test_helpers_of_judges():
-    same_shape(X, X)
-    assert close(X.int(), X.double() + 1e-6)
-    assert close(torch.tensor([torch.nan]), torch.tensor([torch.nan]))
-    assert not close(X, X + 1e-3)
-    assert not close(torch.ones(2, 3), torch.ones(1, 3))
-    assert first_difference(X, X) == "they are equal"
-    assert first_difference(torch.tensor(3), torch.tensor(4)) == "it is 3, expected 4"
-    assert first_difference(X, X + torch.eye(2, 3)) == "2 of 6 values differ; the first, at [0, 0], is 0, expected 1"
-
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 

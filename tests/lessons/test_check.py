@@ -1,0 +1,262 @@
+"""How answers are judged: functions, and kernels, by one judge each. The exercises themselves: test_exercises.py."""
+
+import time
+
+import pytest
+import torch
+
+from mrcnn import lab
+from mrcnn.lab.check import Exercise, KernelExercise, Launch, Out, check, close, difference, exercise, verdict
+from mrcnn.lab.check import judge as judge_module
+from mrcnn.lab.cuda import CompileError
+
+X = torch.arange(6.0).view(2, 3)
+
+
+@exercise(
+    cases=lambda: [(X,)],
+    truth=lambda x: 2 * x,
+    mistakes={"x + x ⇒ x * x": "this is the square: 2 * x was asked for", "x + x ⇒ x + x[:, 5]": "there are 3 columns"},
+    hints=["?", "+", "x + x"],
+)
+def twice(x):
+    """Twice x."""
+    # A comment is no line.
+    return x + x
+
+
+def stub(x):
+    """Twice x."""
+    ...
+
+
+def no_return(x):
+    y = 2 * x  # noqa: F841
+
+
+def in_place(x):
+    return x.mul_(2)
+
+
+def raises(x):
+    y = x + 1
+    return y[7]
+
+
+def too_far(x):
+    return x[:, 5]
+
+
+def endless(x):
+    while True:
+        x = x + 1
+
+
+RAISED_AT = raises.__code__.co_firstlineno + 2
+
+
+def test_what_comes_from_a_record():
+    assert twice.solution == 'def twice(x):\n    """Twice x."""\n    # A comment is no line.\n    return x + x'
+    assert twice.stub == 'def twice(x):\n    """Twice x."""\n    ...  # your code, about 1 line'
+    assert twice.mutants[0].endswith("return x * x")
+    assert torch.equal(twice(X), 2 * X)
+    missing = Exercise(twice.function, twice.cases, twice.truth, mistakes={"y ⇒ z": "no y"})
+    with pytest.raises(ValueError, match="a mistake changes 'y', which is not in the solution"):
+        missing.mutants  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "says"),
+    [
+        (stub, "not written", "not written yet."),
+        (..., "not written", "not written yet."),
+        (None, "not written", "not written yet."),
+        (lambda x: 2 * x, "right", ""),
+        (no_return, "wrong", "it returns None. Is a `return` missing?"),
+        (lambda x: x**2, "wrong", "this is the square"),
+        (lambda x: x, "wrong", "5 of 6 values differ; the first, at [0, 1], is 1, expected 2"),
+        (lambda x: 2 * x.T, "wrong", "expected shape (2, 3), got (3, 2)"),
+        (lambda x: [2 * x], "wrong", "expected a tensor of shape (2, 3), got a list of 1"),
+        (in_place, "wrong", "it changes `x` in place"),
+        (raises, "wrong", f"it raised IndexError at your line {RAISED_AT}: index 7 is out of bounds"),
+        (lambda: 3, "wrong", "it raised TypeError"),
+        (3, "wrong", "expected a function, got int"),
+    ],
+)
+def test_verdicts(answer, status, says):
+    told, message = verdict(twice, answer)
+    assert told == status
+    assert message.startswith(says)
+    assert torch.equal(X, torch.arange(6.0).view(2, 3))
+
+
+def test_an_answer_that_goes_wrong_as_a_mistake_does_gets_its_sentence():
+    """Also where both raise an error: of the same kind, but with another text."""
+    record = Exercise(
+        twice.function, twice.cases, twice.truth, mistakes={"x + x ⇒ x[:, 9]": "there are 3 columns"}, hints=()
+    )
+    assert verdict(record, too_far) == ("wrong", "there are 3 columns")
+
+
+def test_an_endless_loop_ends(monkeypatch):
+    monkeypatch.setattr(judge_module, "SECONDS", 0.2)
+    start = time.monotonic()
+    assert verdict(twice, endless) == ("wrong", "it had not ended after 0.2 seconds: does a loop never end?")
+    assert time.monotonic() - start < 60
+
+
+def test_check_says_the_same_when_it_is_run_again(capsys):
+    for answer, says, whose in (
+        (lambda x: 2 * x, "✓ twice: right. The lesson goes on with yours.\n", "yours"),
+        (stub, "· twice: not written yet.\n  The lesson goes on with its own version.\n", "the lesson's"),
+        (in_place, None, "the lesson's"),
+    ):
+        first = check(twice, answer)
+        told = capsys.readouterr().out
+        again = check(twice, first)
+        assert capsys.readouterr().out == told
+        assert says in (told, None)
+        assert lab.whose(first) == lab.whose(again) == whose
+        assert torch.equal(again(X), 2 * X)
+
+
+def test_hints(capsys):
+    lab.hint(twice, 2)
+    assert capsys.readouterr().out == "+\n"
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "says"),
+    [
+        (X.int(), X.double() + 1e-6, None),
+        (torch.tensor([torch.nan]), torch.tensor([torch.nan]), None),
+        ([1, 2], [1, 2], None),
+        ((1, 2.0), [1, 2], None),
+        (3, 3.0, None),
+        ([1], [1, 2], "expected 2 numbers, got a list of 1"),
+        (4, 3, "it is 4, expected 3"),
+        ("4", 3, "expected a number, got str"),
+        (X, X + torch.eye(2, 3), "2 of 6 values differ; the first, at [0, 0], is 0, expected 1"),
+        ((X, X + 1), (X + 1, X), "the two results are swapped"),
+        ((X, X), (X, X + 1), "result number 2 of 2: 6 of 6 values differ; the first, at [0, 0], is 0, expected 1"),
+        (X, (X, X), "expected 2 results, got a tensor of shape (2, 3)"),
+    ],
+)
+def test_differences(got, want, says):
+    assert difference(got, want) == says
+    assert close(got, want) == (says is None)
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+
+HALVES = """
+// y[i] = x[i] + x[n - 1 - i], by way of a tile.
+__global__ void fold(const float* x, float* y, int n) {
+  __shared__ float tile[64];
+  «int i = threadIdx.x;
+  if (i < n) tile[i] = x[i];
+  __syncthreads();
+  if (i < n) y[i] = tile[i] + tile[n - 1 - i];»
+}"""
+
+
+def fold(**changes):
+    record = {
+        "launch": lambda x: Launch((x, Out((len(x),)), len(x)), 1, 64),
+        "cases": lambda: [(torch.arange(40.0) ** 2,)],
+        "truth": lambda x: x + x.flip(0),
+        "uses": ["tile"],
+        "may_read": lambda x: {"x": 4 * len(x)},
+        "mistakes": {"  __syncthreads();\n ⇒ ": "a barrier is missing"},
+    }
+    return KernelExercise(HALVES, **(record | changes))
+
+
+def told(change, record=None):
+    record = record or fold()
+    old, new = change
+    assert old in record.solution
+    return verdict(record, record.make(record.solution.replace(old, new)))
+
+
+def test_a_stub_of_a_kernel():
+    record = fold()
+    assert "// your code, about 4 lines" in record.stub
+    assert verdict(record, record.make(record.stub))[0] == "not written"
+    assert verdict(record, record.make(record.solution)) == ("right", "")
+    assert verdict(record, stub)[1] == "expected what a %%cuda cell defines, got function"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("  __syncthreads();\n", ""), "a barrier is missing\n  The trace says: fold, block 0, thread"),
+        (("  __syncthreads();", "  if (i < n) __syncthreads();"), "fold, block (0, 0, 0): thread (63, 0, 0) ended"),
+        (("if (i < n) tile[i]", "tile[i]"), "reads x[40], out of bounds: it has 40 elements"),
+        (("if (i < n) y[i]", "y[i]"), "reads shared tile"),
+        (("y[i] = tile[i]", "y[i] += tile[i]"), "reads y[0] before anybody has written it"),
+        (("if (i < n) y[i]", "if (i < n - 1) y[i]"), "1 of 40 cells of `y` are never written, the first is y[39]"),
+        (("tile[n - 1 - i]", "tile[i]"), "40 of 40 values differ"),
+        (("tile[i] + tile[n - 1 - i]", "x[i] + x[n - 1 - i]"), "right, but `tile` is of no use: no thread reads it"),
+        (("  __syncthreads();", "  for (;;) {}"), "goes on and on: does a loop never end?"),
+        (
+            ("if (i < n) tile[i] = x[i];", "for (int k = 0; k < n; ++k) if (i == k) tile[i] = x[i] + 0 * x[k];"),
+            "right, but the threads read 320 bytes of `x`; 160 would do",
+        ),
+        (
+            ("if (i < n) y[i] = tile[i] + tile[n - 1 - i];",
+             "if (i == 0) for (int k = 0; k < n; ++k) y[k] = tile[k] + tile[n - 1 - k];"),
+            "right, but 1 of 64 threads do all the work",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_kernel_gets_no_tick(change, says):
+    status, message = told(change)
+    assert status == "wrong"
+    assert says in message
+
+
+def test_right_in_one_order_only():
+    """Thread 0 writes what others have counted up, without a barrier: its own buffer tells it."""
+    record = fold(uses=(), may_read=None, truth=lambda x: x)
+    change = ("tile[i] + tile[n - 1 - i]", "tile[i] + 0 * tile[n - 1 - i]")
+    assert told(change, record) == ("right", "")
+    racing = KernelExercise(record.solution.replace(*change).replace("__syncthreads();", ""), **{
+        name: getattr(record, name) for name in ("launch", "cases", "truth")
+    })  # fmt: skip
+    assert "a race" in verdict(racing, racing.make(racing.solution))[1]
+
+
+def test_what_nvcc_refuses_is_refused():
+    with pytest.raises(CompileError) as error:
+        lab.cuda("\n__global__ void top(float* y, float x) {\n  atomicMax(y, x);\n}")
+    assert str(error.value).startswith("It does not compile.\nline 3: CUDA has atomicMax for these types only: int, ")
+
+
+BLANKS = """
+void scale(const float* x, int n, float* y) {
+  for (int i = 0; i < «n»; ++i) y[i] = «2 * x[i]»;
+}"""
+
+
+def test_blanks_in_cpp():
+    record = KernelExercise(
+        BLANKS,
+        launch=lambda x: Launch((x, len(x), Out((len(x),)))),
+        cases=lambda: [(torch.arange(5.0),)],
+        truth=lambda x: 2 * x,
+        mistakes={"i < n ⇒ i <= n": "x[n] is behind the end"},
+        language="cpp",
+    )
+    assert (
+        record.stub == "void scale(const float* x, int n, float* y) {\n  for (int i = 0; i < ____; ++i) y[i] = ____;\n}"
+    )
+    unfinished = record.make(record.stub)
+    assert verdict(record, unfinished) == ("not written", "not written yet.")
+    with pytest.raises(TypeError, match="scale has blanks, ____: fill them in first"):
+        unfinished(1, 2)
+    right = check(record, record.make(record.solution))
+    assert torch.equal(right(torch.ones(3)), torch.full((3,), 2.0))
+    assert right.trace(torch.ones(3)).findings == []
+    status, message = verdict(record, record.make(record.solution.replace("i < n", "i < n + 1")))
+    assert (status, message.split("\n")[0]) == ("wrong", "x[n] is behind the end")
