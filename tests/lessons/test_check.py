@@ -16,7 +16,7 @@ X = torch.arange(6.0).view(2, 3)
 @exercise(
     cases=lambda: [(X,)],
     truth=lambda x: 2 * x,
-    mistakes={"x + x ⇒ x * x": "this is the square: 2 * x was asked for", "x + x ⇒ x + x[:, 5]": "there are 3 columns"},
+    mistakes={"x + x ⇒ x * x": "this is the square: 2 * x was asked for", "x + x ⇒ x + int('x')": "x is no number yet"},
     hints=["?", "+", "x + x"],
 )
 def twice(x):
@@ -78,7 +78,7 @@ def test_what_comes_from_a_record():
         (lambda x: 2 * x.T, "wrong", "expected shape (2, 3), got (3, 2)"),
         (lambda x: [2 * x], "wrong", "expected a tensor of shape (2, 3), got a list of 1"),
         (in_place, "wrong", "it changes `x` in place"),
-        (raises, "wrong", f"it raised IndexError at your line {RAISED_AT}: index 7 is out of bounds"),
+        (raises, "wrong", f"it raised IndexError at your line {RAISED_AT}: "),
         (lambda: 3, "wrong", "it raised TypeError"),
         (3, "wrong", "expected a function, got int"),
     ],
@@ -193,12 +193,12 @@ def test_a_stub_of_a_kernel():
         (("  __syncthreads();\n", ""), "a barrier is missing\n  The trace says: fold, block 0, thread"),
         (("  __syncthreads();", "  if (i < n) __syncthreads();"), "fold, block (0, 0, 0): thread (63, 0, 0) ended"),
         (("if (i < n) tile[i]", "tile[i]"), "reads x[40], out of bounds: it has 40 elements"),
-        (("if (i < n) y[i]", "y[i]"), "reads shared tile"),
+        (("if (i < n) tile[i]", "if (i < n - 1) tile[i]"), "reads shared tile[39], which no thread"),
         (("y[i] = tile[i]", "y[i] += tile[i]"), "reads y[0] before anybody has written it"),
         (("if (i < n) y[i]", "if (i < n - 1) y[i]"), "1 of 40 cells of `y` are never written, the first is y[39]"),
         (("tile[n - 1 - i]", "tile[i]"), "40 of 40 values differ"),
-        (("tile[i] + tile[n - 1 - i]", "x[i] + x[n - 1 - i]"), "right, but `tile` is of no use: no thread reads it"),
-        (("  __syncthreads();", "  for (;;) {}"), "goes on and on: does a loop never end?"),
+        (("tile[i] + tile[n - 1 - i]", "x[i] + x[n - 1 - i]"), "right, but `tile` is of no use: no thread"),
+        (("  __syncthreads();", "  while (n > 0);"), "goes on and on: does a loop never end?"),
         (
             ("if (i < n) tile[i] = x[i];", "for (int k = 0; k < n; ++k) if (i == k) tile[i] = x[i] + 0 * x[k];"),
             "right, but the threads read 320 bytes of `x`; 160 would do",
@@ -216,15 +216,14 @@ def test_a_wrong_kernel_gets_no_tick(change, says):
     assert says in message
 
 
-def test_right_in_one_order_only():
-    """Thread 0 writes what others have counted up, without a barrier: its own buffer tells it."""
-    record = fold(uses=(), may_read=None, truth=lambda x: x)
-    change = ("tile[i] + tile[n - 1 - i]", "tile[i] + 0 * tile[n - 1 - i]")
-    assert told(change, record) == ("right", "")
-    racing = KernelExercise(record.solution.replace(*change).replace("__syncthreads();", ""), **{
-        name: getattr(record, name) for name in ("launch", "cases", "truth")
-    })  # fmt: skip
-    assert "a race" in verdict(racing, racing.make(racing.solution))[1]
+def test_right_numbers_with_a_race_get_no_tick():
+    """What others write to the tile is read, but makes no difference to the sum."""
+    record = fold(uses=(), may_read=None, truth=lambda x: x, mistakes={})
+    harmless = record.solution.replace("tile[i] + tile[n - 1 - i]", "tile[i] + 0 * tile[n - 1 - i]")
+    assert verdict(record, record.make(harmless)) == ("right", "")
+    status, message = verdict(record, record.make(harmless.replace("  __syncthreads();\n", "")))
+    assert status == "wrong"
+    assert "tile" in message
 
 
 def test_what_nvcc_refuses_is_refused():

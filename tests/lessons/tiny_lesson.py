@@ -1,6 +1,9 @@
 """A lesson in the form of the real ones, to try the tools on."""
 
-SOURCE = '''\
+from pathlib import Path
+
+FILES = {
+    "lesson.py": """\
 # ---
 # jupyter:
 #   jupytext:
@@ -17,88 +20,75 @@ SOURCE = '''\
 
 # %%
 # %load_ext mrcnn.lab
-import matplotlib.pyplot as plt
-import torch
+import exercises
+import pictures
 
 from mrcnn import lab
 from mrcnn.lab import check
-from mrcnn.lab.check import Exercise, NotWritten, Wrong
 
 # %% tags=["cover"]
-figure, axes = plt.subplots(figsize=(2, 1))
-axes.plot([1, 2])
-plt.show()
-
-
-# %%
-def judge(answer):
-    x = torch.arange(100.0)
-    if not torch.equal(answer(x), 2 * x):
-        raise Wrong("that is not twice as much")
-
-
-def wrap(kernel):
-    def run(x):
-        x = x.to(lab.device())
-        y = torch.full_like(x, torch.nan)
-        kernel[4, 32](x, y, 100)
-        if y.isnan().all():
-            raise NotWritten
-        return y.cpu()
-
-    return run
-
-
-library = lambda x: 2 * x
-
+pictures.line([1, 2])
 
 # %% exercise="twice"
-def twice(x):
-    """Twice x. About 1 line."""
-    ...
 
-
-# %% [markdown] solution="twice"
-# <details><summary>Solution</summary>
-#
-# ```python
-# def twice(x):
-#     return x + x
-# ```
-#
-# Or `2 * x`:
-#
-# ```python
-# 2 * x
-# ```
-#
-# </details>
+# %% exercise="double_it"
 
 # %%
-twice = check(Exercise(judge, library), twice)
-
-# %% exercise="double_it" language="cuda"
-# __global__ void double_it(const float* x, float* y, int n) {
-#   int i = blockIdx.x * blockDim.x + threadIdx.x;
-#
-#   // your code
-# }
-
-# %% [markdown] solution="double_it"
-# <details><summary>Solution</summary>
-#
-# ```c++
-# %%cuda
-# __global__ void double_it(const float* x, float* y, int n) {
-#   int i = blockIdx.x * blockDim.x + threadIdx.x;
-#
-#   if (i < n) y[i] = 2 * x[i];
-# }
-# ```
-#
-# </details>
-
-# %%
-double_it = check(Exercise(judge, library, wrap), double_it)
 lab.show("nms/nms.cu", "__global__", "{")
-'''
+""",
+    "pictures.py": """\
+from mrcnn.lab.views.pictures import page
+from mrcnn.lab.views.view import View
+
+
+def line(values):
+    figure = page(2, 1)
+    figure.add_axes((0, 0, 1, 1)).plot(values)
+    return View.of(figure, f"a line through {values}, from left to right")
+""",
+    "exercises.py": '''\
+import torch
+
+from mrcnn.lab.check import KernelExercise, Launch, Out, exercise
+
+CASE = (torch.arange(100.0),)
+
+
+@exercise(
+    cases=lambda: [CASE],
+    truth=lambda x: 2 * x,
+    mistakes={"x + x ⇒ x": "once", "x + x ⇒ x * x": "the square", "x + x ⇒ x + 2": "two more"},
+    hints=["What is twice?", "A sum.", "x + x"],
+)
+def twice(x):
+    """Twice x."""
+    return x + x
+
+
+double_it = KernelExercise(
+    """
+__global__ void double_it(const float* x, float* y, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+
+  «if (i < n) y[i] = 2 * x[i];»
+}""",
+    launch=lambda x: Launch((x, Out((len(x),)), len(x)), 4, 32),
+    cases=lambda: [CASE],
+    truth=lambda x: 2 * x,
+    mistakes={"if (i < n)  ⇒ ": "no guard"},
+    hints=["Which cell?", "Which has none?", "if (i < n) y[i] = 2 * x[i];"],
+)
+''',
+}
+
+
+def write(where: Path, *changes: tuple[str, str]) -> Path:
+    """The lesson's folder under `where`, with (old, new) changes in its files."""
+    folder = where / "90k_twice"
+    folder.mkdir(exist_ok=True)
+    for name, text in FILES.items():
+        for old, new in changes:
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    assert all(any(new in (folder / name).read_text() for name in FILES) for _, new in changes)
+    return folder
