@@ -181,7 +181,7 @@ print(f"100 anchors: 2 blocks, {2 * 64 - 100} threads without work. You said: {m
 few, some = anchors[3456:3552].contiguous(), random_boxes(8, seed=1).to(lab.device())  # (96, 4), (8, 4)
 trace = best_kernel.trace(few, some)
 print("found wrong:", trace.findings or "nothing")
-threads.draw_cells(trace, "ious", (6, 16))
+threads.cells(trace, "ious", (6, 16))
 
 # %% [markdown]
 # Threads run in groups of 32, called **warps**; a thread of a warp is a **lane**, 0 to 31. They do the same instruction at
@@ -190,7 +190,7 @@ threads.draw_cells(trace, "ious", (6, 16))
 # each lane wants one of its four coordinates. The next three loads want the other three, from the same sectors.
 
 # %%
-threads.draw_lanes(trace, "anchors")
+threads.lanes(trace, "anchors")
 
 # %% [markdown]
 # Nothing to be mended there. And the objects? All lanes look at the same object at the same time, so one sector

@@ -135,6 +135,33 @@ def test_lanes_of_a_turn_and_a_line():
         threads.sectors(trace, "z")
 
 
+def test_views_say_what_they_show():
+    trace = run("reverse_too_soon", 1, 8, torch.arange(8.0), torch.zeros(8))
+    tile = threads.cells(trace, "tile")
+    assert tile.data["cells"]["3"] == {"who": [3, 4], "did": "RW"}
+    assert tile.data["races"] == list(range(8))
+    assert (
+        tile.description
+        == "The cells of tile: 8 were touched, 0 of them by one thread alone. Cell 0: thread 0,7. "
+        + ("A race in 8 cells, the first is 0.")
+    )
+    first = threads.timeline(trace, threads=[0], rows=2)
+    assert first.data == {"steps": [[0, "R x[0]"], [0, "W tile[0]"]]}
+    assert first.description.startswith("In the order of the run: thread 0 R x[0]; thread 0 W tile[0]. 8 cells are in")
+    strided = run("strided", 1, 32, torch.arange(400.0), torch.zeros(32), 2)
+    assert "32 lanes want 128 different bytes, 8 sectors = 256 bytes move." in threads.lanes(strided, "x").description
+
+
+def test_the_parts_of_a_struct_are_one_step():
+    trace = run("whole", 1, 2, torch.arange(8.0), torch.zeros(8))
+    assert [text for _, text in threads.timeline(trace).data["steps"]] == [
+        "R x[0-3]",
+        "W y[0-3]",
+        "R x[4-7]",
+        "W y[4-7]",
+    ]
+
+
 def test_counts():
     trace = run("sums", 2, 6, torch.arange(12.0), torch.zeros(4))
     assert threads.count_accesses(trace) == {

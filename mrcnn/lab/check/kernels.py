@@ -19,7 +19,7 @@ from torch import Tensor
 from ..cuda import Trace, device, schedule
 from ..cuda.program import _three
 from ..cuda.trace import BOUNDS, OPS, RACE, UNWRITTEN
-from ..views.threads import count_accesses
+from ..views.accesses import count_accesses
 from .compare import Wrong, close, difference
 from .exercise import KernelExercise, Launch, Out, on
 
