@@ -8,7 +8,7 @@
     races(trace)                                                      every cell in which two threads collide
 
 The first three are Views, each drawn by the function of its name with draw_ before it. Reads are circles, writes
-squares, atomics diamonds, and the letters R, W and A say the same; a cell or an access in a race is marked with a red X.
+squares, atomics diamonds, and the letters R, W and A say the same; what is in a race is marked with a red X.
 """
 
 from collections.abc import Iterable
@@ -27,14 +27,20 @@ from ..cuda.trace import OPS, Trace
 from .accesses import (
     SECTOR,
     WARP,
+    count_accesses,
     instructions,
     races,
+    sectors,
     spans,
     start_of,
     touched_cells,
     touched_sectors,
-)  # fmt: skip
+)
 from .view import View
+
+__all__ = [
+    "cells", "count_accesses", "draw_cells", "draw_lanes", "draw_timeline", "lanes", "races", "sectors", "timeline",
+]  # fmt: skip
 
 MARKS = {"read": "o", "write": "s", "atomic": "D"}
 LETTERS = {"read": "R", "write": "W", "atomic": "A"}
