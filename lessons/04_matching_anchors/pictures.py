@@ -98,6 +98,7 @@ def filmstrip(objects: Tensor, anchors: Tensor, high: float, low: float) -> View
         top = 1 - (row + 0.06) / rows
         world = figure.add_axes(((column + 0.06) / columns, top - 0.52 / rows, 0.9 / columns, 0.52 / rows))
         draw_small_world(world, objects, anchors, [a])
+        world.set(xticklabels=[], yticklabels=[])
         world.set_title(f"anchor {a}", fontsize=10, loc="left", color=INK, pad=3)
         below = figure.add_axes(((column + 0.06) / columns, top - 0.9 / rows, 0.9 / columns, 0.34 / rows))
         draw_table(below, table, matches, filled=a + 1)

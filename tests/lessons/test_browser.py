@@ -9,9 +9,11 @@ import sys
 import time
 import urllib.request
 
-import nbformat
 import pytest
-from lesson_cells import LESSONS, cells, solution
+
+pytest.importorskip("jupytext", reason="jupytext, which reads the lessons' sources, is not installed")
+
+from lesson_folders import build
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -28,15 +30,9 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def jupyterlab(tmp_path_factory):
-    """The address of a JupyterLab, with settings of its own, on copies of the notebooks that have not been run."""
+    """The address of a JupyterLab, with settings of its own, on a learner's copies of the lessons."""
     folder = tmp_path_factory.mktemp("jupyterlab")
-    (folder / "lessons").mkdir()
-    for file in LESSONS.glob("*.ipynb"):
-        notebook = nbformat.read(file, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(notebook, folder / "lessons" / file.name)
+    build.copy_all(folder / "lessons")
     for name, text in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -157,30 +153,27 @@ class Page:
         return self.texts(", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds))
 
 
-def exercise_of(lesson, begins):
-    """The first exercise whose stub begins so: its name, and the numbers of its cell and of its check's."""
-    all_cells = cells(lesson)
-    stub = next(i for i, cell in enumerate(all_cells) if "exercise" in cell.metadata and cell.source.startswith(begins))
-    name = all_cells[stub].metadata.exercise
-    check = next(
-        i
-        for i, cell in enumerate(all_cells)
-        if i > stub and cell.cell_type == "code" and re.search(rf"\bcheck\([^)]*\b{name}\b", cell.source)
-    )
-    return name, stub, check
+def exercise_of(folder, language):
+    """The first exercise in a language: its record, and the number of its cell. Its check is the next."""
+    exercises, cells = build.load(folder), build.notebook(folder).cells
+    for number, cell in enumerate(cells):
+        record = getattr(exercises, cell.metadata.get("exercise", ""), None)
+        if record and record.language == language:
+            return record, number
+    raise LookupError(f"{folder.name} has no exercise in {language}")
 
 
-@pytest.mark.parametrize(("lesson", "begins"), [("00", ""), ("07", "%%cuda")], ids=["00", "07"])
-def test_a_learner_solves_an_exercise(jupyterlab, chromium, lesson, begins):
-    name, stub, check = exercise_of(lesson, begins)
-    file = next(LESSONS.glob(f"{lesson}_*.ipynb"))
+@pytest.mark.parametrize(("lesson", "language"), [("00", "python"), ("07k", "cuda")])
+def test_a_learner_solves_an_exercise(jupyterlab, chromium, lesson, language):
+    (folder,) = build.lessons([lesson])
+    record, stub = exercise_of(folder, language)
     # A workspace of its own: the default one would open the lesson before again, beside this.
-    page = Page(chromium, f"{jupyterlab}/lab/workspaces/lesson-{lesson}/tree/{file.name}")
+    page = Page(chromium, f"{jupyterlab}/lab/workspaces/lesson-{lesson}/tree/{folder.name}/lesson.ipynb")
     page.run_all()
     assert page.errors() == []
-    assert f"{name}: not written yet" in page.output(check)
-    page.replace(stub, solution(lesson, name))
+    assert f"{record.name}: not written yet" in page.output(stub + 1)
+    page.replace(stub, build.magic(record) + record.solution)
     page.run(stub)
-    page.run(check)
+    page.run(stub + 1)
     assert page.errors() == []
-    assert f"{name}: right" in page.output(check)
+    assert f"{record.name}: right" in page.output(stub + 1)

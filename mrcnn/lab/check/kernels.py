@@ -66,7 +66,7 @@ class Runner:
 
     def trace(self, *case) -> Trace:
         """Run it on the CPU, and see every access."""
-        return _traced(self._exercise, self.kernel, case, fill=0).trace
+        return _traced(self._exercise, self.kernel, case, fill=None).trace
 
 
 def judge_kernel(exercise: KernelExercise, kernel: Any) -> None:
@@ -104,12 +104,15 @@ class _Traced:
     trace: Trace
 
 
-def _traced(exercise: KernelExercise, kernel: Any, case: tuple, fill: int) -> _Traced:
+def _traced(exercise: KernelExercise, kernel: Any, case: tuple, fill: int | None) -> _Traced:
+    """`fill`: which of the two values lies in the outputs beforehand; None: zeros, which a reader is not puzzled by."""
     launch = exercise.launch(*on(_place(exercise), case))
-    outputs = [_filled(out, math.prod(out.shape), fill).view(out.shape).to(_place(exercise)) for out in _outs(launch)]
+    outputs = [
+        _filled(out, math.prod(out.shape), fill or 0).view(out.shape).to(_place(exercise)) for out in _outs(launch)
+    ]
     for tensor, out in zip(outputs, _outs(launch), strict=True):
-        if out.start is not None:
-            tensor.fill_(out.start)
+        if fill is None or out.start is not None:
+            tensor.fill_(out.start or 0)
     try:
         trace = _launcher(exercise, kernel, launch, "trace")(*_arguments(launch, outputs))
     except TypeError as problem:  # other parameters than the stub's
