@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+EQUAL = "they are equal"
+
 __all__ = ["Wrong", "close", "difference", "first_difference"]
 
 
@@ -31,10 +33,11 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
             return f"expected {len(want)} numbers, got {_kind(got)}"
     elif not isinstance(got, bool | int | float | Tensor) or (isinstance(got, Tensor) and got.numel() != 1):
         return f"expected a number, got {_kind(got)}"
-    ours, theirs = _tensor(got), _tensor(want)
-    if torch.allclose(ours, theirs.view_as(ours), rtol=tolerance, atol=tolerance, equal_nan=True):
-        return None
-    return first_difference(ours, theirs.view_as(ours), tolerance)
+    if isinstance(want, int) and isinstance(got, int):  # of any size
+        return None if got == want else f"it is {got}, expected {want}"
+    ours, theirs = torch.as_tensor(got), torch.as_tensor(want)
+    told = first_difference(ours, theirs.view_as(ours), tolerance)
+    return None if told == EQUAL else told
 
 
 def _parts_difference(got: Any, want: tuple | list, tolerance: float) -> str | None:
@@ -50,10 +53,14 @@ def _parts_difference(got: Any, want: tuple | list, tolerance: float) -> str | N
 
 def first_difference(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> str:
     """A sentence about the first cell in which two tensors of one shape differ, and in how many they do."""
-    differ = ~torch.isclose(_tensor(got), _tensor(want), rtol=tolerance, atol=tolerance, equal_nan=True)
+    a, b = got.detach().cpu(), want.detach().cpu()
+    if a.is_floating_point() or b.is_floating_point():
+        differ = ~torch.isclose(a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
+    else:
+        differ = a.long() != b.long()
     cells = differ.nonzero()
     if not len(cells):
-        return "they are equal"
+        return EQUAL
     if not got.dim():
         return f"it is {_short(got)}, expected {_short(want)}"
     first = tuple(cells[0].tolist())
@@ -66,10 +73,6 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(each, bool | int | float) for each in value)
 
 
-def _tensor(value: Any) -> Tensor:
-    return torch.as_tensor(value).detach().cpu().double()
-
-
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
@@ -79,4 +82,4 @@ def _kind(value: Any) -> str:
 
 
 def _short(value: Tensor) -> str:
-    return f"{value.item():.5g}"
+    return f"{value.item():.5g}" if value.is_floating_point() else f"{int(value)}"

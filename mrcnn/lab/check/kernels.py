@@ -26,7 +26,12 @@ from .exercise import KernelExercise, Launch, Out, on
 __all__ = ["Runner", "judge_kernel"]
 
 RUNS = (("ascending", 0), ("descending", 1), ("shuffled", 0))  # an order of the threads, and which of two fills
-FILLS = {4: (1_234_567_890, -1_234_567_890), 8: (1 << 60, -(1 << 60)), 1: (77, -77), 2: (7777, -7777)}  # by bytes
+FILLS = {
+    4: (1_234_567_890, -1_234_567_890),
+    8: (0x123456789ABCDEF, -0x123456789ABCDEF),
+    1: (77, -77),
+    2: (7777, -7777),
+}  # by bytes
 GUARD = 1 << 12  # cells before and after an output
 KINDS = {BOUNDS: "bounds", RACE: "race", UNWRITTEN: "unwritten"}
 STOPPED, BEYOND, RACES, EARLY, VALUES, UNFIT = range(6)  # what is told first
@@ -148,7 +153,9 @@ class _Run:
 def _fault(trace: Trace) -> tuple | None:
     """A barrier's fault, or a loop without end, before the accesses that went wrong because of it."""
     found = trace.raw_findings
-    kinds = frozenset((KINDS[int(each["fault"])], trace.place(each["event"])[0]) for each in found)
+    kinds = frozenset(
+        (KINDS[int(each["fault"])], trace.place(each["event"])[0], OPS[each["event"]["op"]]) for each in found
+    )
     if trace.problem and not (found["fault"] == BOUNDS).any():
         return STOPPED, re.sub(r"\d+", "#", trace.problem), trace.problem
     if not kinds:
