@@ -242,10 +242,8 @@ __global__ void scan_words(const unsigned long long* words, unsigned char* kept,
     uses=["dropped"],
     alone=True,
     mistakes={
-        "    __syncthreads();  // all have read\n ⇒ ": "a thread changes a word that another may still be reading: a "
-        "barrier is missing between reading bit i and writing",
-        "    __syncthreads();  // all have written\n ⇒ ": "a thread reads bit i + 1 before its owner has written: a barrier "
-        "is missing at the end of the loop",
+        "    __syncthreads();  // all have read\n ⇒ ": "a thread changes a word that another may be reading. Two barriers "
+        "are needed: one after reading bit i, one after writing",
         "keep && w < columns ⇒ w < columns": CHAIN,
         "if (threadIdx.x == 0) kept[i] = keep; ⇒ kept[i] = keep;": "all threads write kept[i]: one is enough, and more are "
         "a race",

@@ -1,0 +1,340 @@
+# ---
+# jupyter:
+#   jupytext:
+#     custom_cell_magics: cuda,cpp
+# ---
+
+# %% [markdown]
+# # NMS, down to the thread
+#
+# A rule whose last step does not want to be done in parallel, and 64 answers in one number.
+#
+# **You will** write it in C++, then as CUDA kernels: one thread per pair, one thread per 64 pairs, and the scan.
+#
+# **Time** about 60 minutes. **Know first** the rule (lesson 06, to the chain of nine boxes), and a first kernel, shared memory
+# and the barrier (lesson 04k).
+#
+# **Files** `csrc/nms/`.
+
+# %%
+import exercises
+import pictures
+import torch
+from exercises import falling, overlap_matrix
+
+import mrcnn
+from mrcnn import lab, ops
+from mrcnn.data import Playground
+from mrcnn.lab import check
+from mrcnn.lab.cases import crowd
+from mrcnn.lab.views import threads
+from mrcnn.lab.walk import changed
+
+# %load_ext mrcnn.lab
+# %matplotlib inline
+
+# %% [markdown]
+# ## Two parts
+#
+# Go down the boxes by score, the best first. Keep a box, unless a box that was kept overlaps it by more than a threshold. That
+# falls into two parts: **compare**, which box overlaps which later one; and **scan**, go down the rows of that table. Compare
+# is N² questions that do not depend on each other: as many threads as you like can work on it. Scan is a chain. Nine boxes in
+# a row, each overlapping the next:
+
+# %%
+n = 9
+links = torch.tensor([[8.0 * i, 0, 8.0 * i + 20, 10] for i in range(n)]).to(lab.device())
+print("kept by the rule:", ops.nms(links, falling(links), 0.4).tolist())
+
+# %% [markdown]
+# Box 8 lives because box 7 died, because box 6 lived, ... back to box 0.
+#
+# ## Break it: everybody asks at once
+#
+# One **thread** per box asks: does a better box overlap me *that is kept*? `ask_the_kept[1, n]` starts one block of n threads.
+
+# %% language="cuda"
+# #include "iou.cuh"
+# using namespace mrcnn;
+#
+# // kept (n,) is all 1 before. A wrong kernel: can you say why before you run it?
+# __global__ void ask_the_kept(const Box<float>* boxes, unsigned char* kept, int n, float threshold) {
+#   int j = threadIdx.x;
+#   for (int i = 0; i < j; ++i)
+#     if (kept[i] && iou(boxes[i], boxes[j]) > threshold) kept[j] = 0;
+# }
+
+# %% [markdown]
+# Without a GPU the threads run one after the other on the CPU, in an order that you can choose. We try three orders.
+
+# %%
+for order in ("ascending", "descending", "shuffled"):
+    kept_flags = torch.ones(n, dtype=torch.uint8, device=lab.device())
+    with lab.schedule(order):
+        ask_the_kept[1, n](links, kept_flags, n, 0.4)
+    print(f"{order:<11} kept {kept_flags.nonzero()[:, 0].tolist()}")
+
+# %% [markdown]
+# On the CPU, in ascending order, each thread ends before the next begins, and the answer is right. This is luck, and
+# the most expensive kind of it: the kernel passes its test on your desk and fails elsewhere. One thread writes
+# `kept[i]` while another reads it, and nothing says who comes first. That is a **race**. A traced run finds it in any
+# order:
+
+# %%
+seen = ask_the_kept.trace[1, n](links, torch.ones(n, dtype=torch.uint8, device=lab.device()), n, 0.4)
+print(seen.findings[0])
+threads.timeline(seen, threads=range(4), buffers=["kept"], rows=14)
+
+# %% [markdown]
+# No barrier saves this kernel as it is: thread 8 must wait for 7, which must wait for 6. What can be done is to make
+# the scan *cheap*, and to give all that is not the scan to the threads. That is what the rest of the lesson does.
+# (There is another way, rounds, at the end: it is how the library's kernel does it.)
+#
+# ## Rung 3: C++
+#
+# First without threads. C++ needs no table: it looks at a box's later neighbours when it keeps the box. So it asks
+# for a pair only if it must, and its memory is N bytes instead of N².
+
+# %% exercise="sorted_nms"
+
+# %% [markdown]
+# ## Rung 4: a first kernel, one thread per pair
+#
+# The table, made by threads: one for each cell. They come in **blocks** of 16 × 16, and the blocks form a
+# **grid** over the table:
+#
+# - row `i = blockIdx.y * blockDim.y + threadIdx.y`
+# - column `j = blockIdx.x * blockDim.x + threadIdx.x`
+#
+# The grid is rounded up to whole blocks, so some threads have no pair: they must do nothing. Memory is one long line:
+# cell [i, j] of a table with n columns is `overlaps[i * n + j]`.
+
+# %% exercise="pair_matrix"
+
+
+# %%
+def scan_rows(overlaps):
+    """The scan in PyTorch, of lesson 06."""
+    dropped, kept = torch.zeros_like(overlaps[0]), []
+    for i in range(len(overlaps)):
+        if not dropped[i]:
+            kept.append(i)
+            dropped |= overlaps[i]
+    return torch.tensor(kept, device=overlaps.device)
+
+
+boxes = crowd(300).to(lab.device())
+scores = torch.rand(300, generator=torch.Generator().manual_seed(0)).to(boxes.device)
+order = scores.sort(descending=True, stable=True).indices
+same = torch.equal(order[scan_rows(pair_matrix(boxes[order], 0.5).bool())], ops.nms(boxes, scores, 0.5))
+print(f"with the scan it equals mrcnn.ops.nms: {same} (pair_matrix {lab.whose(pair_matrix)})")
+
+# %% [markdown]
+# What is wrong with it? Its **memory**. Each cell is a byte that holds one bit of news. The arithmetic:
+
+# %%
+for n in (1_000, 10_000, 100_000):
+    print(f"{n:>7,} boxes: {n * n / 2**20:>8,.1f} MiB as bytes, {n * n / 8 / 2**20:>8,.1f} MiB as bits")
+
+# %% [markdown]
+# And all of it has to be read again by the scan, row by row. A bit per pair is an eighth of that, and 64 of them can
+# be moved, and combined, in one instruction.
+#
+# ## Rung 5: 64 answers in one number
+#
+# A 64-bit number is 64 switches. Bit b is worth 2 to the power b, written `1 << b`. Two things are done with it:
+#
+# | | |
+# |---|---|
+# | `word \|= 1 << b` | switch bit b on |
+# | `word >> b & 1` | read bit b |
+#
+# Here is row 0 of a table of 110 boxes: its first word. The boxes are the 110 best that the box head has for our scene,
+# taken as one class. (A number is written with its highest digit first, so the hexadecimal digits read from right to
+# left: each stands for four bits.)
+
+# %%
+model = mrcnn.playground_rcnn(pretrained=True)
+image, _ = Playground(40, seed=3)[6]
+with torch.no_grad(), changed(model.roi_heads, "box", nms_iou=1.0, min_score=0.0, detections=110):
+    candidates = model([image])[0]["boxes"].to(lab.device())  # (110, 4), by falling score
+table = overlap_matrix(candidates, 0.5)
+words = exercises.words_of(table)
+pictures.one_word(table[0, :64].tolist(), row=0, word=0)
+
+# %% [markdown]
+# Warm up in Python, whose whole numbers take as many bits as they need.
+
+# %% exercise="pack"
+
+# %%
+print(f"row 0, word 0: {pack(table[0, :64].tolist()):#018x} ({lab.whose(pack)})")
+
+# %% [markdown]
+# Now all rows of all 110 boxes, bit by bit. Each row is two words; the second has bits for 18 boxes that do not exist.
+# Black bits belong to boxes that are kept (green rows, numbered), grey ones to dropped boxes, whose bits nobody will
+# ask for.
+
+# %% tags=["cover"]
+kept = scan_rows(table).tolist()
+pictures.word_table(image, candidates, exercises.bits_of(words).cpu().numpy(), kept)
+
+# %% [markdown]
+# ### The bit loop
+#
+# One thread makes one whole word: it compares its box i with 64 boxes j. A block has 64 threads, for 64 rows, and all
+# make word `w` of their row. So the grid is a grid of *tiles*, each 64 × 64 pairs.
+#
+#                 word 0        word 1
+#                 j = 0..63     j = 64..127
+#     rows 0..63  block (0,0)   block (1,0)
+#     64..127     block (0,1)   block (1,1)
+#
+# Careful: in C++ a plain `1` is a number of 32 bits, and `1 << 40` leaves it. `1ull` has 64.
+
+# %% exercise="mask_words"
+
+# %% [markdown]
+# ### Shared memory
+#
+# All 64 threads of a block read the same 64 boxes j, each for itself: 64 × 64 reads for 64 boxes. A block has a
+# small, fast memory of its own, **shared memory**. Let each thread fetch *one* box j into it, then wait until all
+# have (`__syncthreads()`, a **barrier**), and only then read the others' boxes from there.
+#
+# Two rules. Every thread of the block must come to the barrier, so nobody may return before it: that is why the two
+# tests `i < n` stand where they stand below. And without the barrier a thread would read boxes that nobody has
+# fetched yet.
+
+# %% exercise="mask_tiles"
+
+# %% [markdown]
+# ### The scan over words
+#
+# One block of 64 threads goes down all rows together. The words of `dropped` lie in shared memory; thread t looks
+# after words t, t + 64, ... For each row i:
+#
+# 1. all threads read bit i of `dropped`: word `i / 64`, bit `i % 64`;
+# 2. a barrier: all have read before anyone writes;
+# 3. if the box is kept, each thread adds row i's words to its own: `dropped[w] |= words[i * columns + w]`;
+# 4. a barrier: all have written before anyone reads again.
+#
+# One thread, the first, writes `kept[i]`. N steps one after the other remain, but each strikes out 64 boxes per
+# instruction.
+
+# %%
+pictures.scan_steps(exercises.bits_of(words).cpu().numpy(), kept)
+
+# %% exercise="scan_words"
+
+# %% [markdown]
+# That is all of it. Sort, compare, scan:
+
+
+# %%
+def nms_by_words(boxes, scores, threshold):
+    order = scores.sort(descending=True, stable=True).indices
+    return order[scan_words(mask_tiles(boxes[order], threshold)).nonzero()[:, 0]]
+
+
+same = torch.equal(nms_by_words(boxes, scores, 0.5), ops.nms(boxes, scores, 0.5))
+whose = f"mask_tiles {lab.whose(mask_tiles)}, scan_words {lab.whose(scan_words)}"
+print(f"rung 5 equals mrcnn.ops.nms: {same} ({whose})")
+
+# %% [markdown]
+# ## How fast is it
+#
+# Kernels that run thread by thread on the CPU have no time worth telling, so we count: how often do all threads together turn
+# to the slow, global memory, for 64 boxes? By arithmetic: a pair reads two boxes, 16 bytes each, and there are 64 × 63 / 2 =
+# 2,016 pairs. With a tile, each of the 64 threads fetches one box for all and its own. **Predict** both, in bytes.
+
+# %%
+few = crowd(64)
+for each in (pair_matrix, mask_words, mask_tiles):
+    counts = threads.count_accesses(each.trace(few, 0.5), in_bytes=True)
+    result = counts["overlaps" if each is pair_matrix else "words"]
+    read = counts["boxes"]["read"]
+    print(f"{each.__name__:<12} ({lab.whose(each)}) reads {read:>7,} bytes of boxes, writes {result['write']:>6,}")
+
+# %% [markdown]
+# On a GPU the compare step shrinks with the number of threads. The scan does not: N rounds of two barriers. That is the law
+# of Amdahl: what cannot be shared out decides in the end. In C++ on a CPU, and with a GPU also there:
+
+# %%
+many = crowd(1000)
+many_scores = falling(many)
+ways = {
+    f"C++, {lab.whose(sorted_nms)}": lambda: sorted_nms(many, 0.5),
+    "mrcnn.ops, the library's": lambda: ops.nms(many, many_scores, 0.5),
+}
+if lab.device() == "cuda":
+    there = many.to("cuda"), many_scores.to("cuda")
+    ways[f"CUDA, {lab.whose(scan_words)}"] = lambda: nms_by_words(*there, 0.5)
+    ways["mrcnn.ops on the GPU"] = lambda: ops.nms(*there, 0.5)
+milliseconds = lab.timed(ways)
+
+# %% [markdown]
+# ## Extra: in rounds, as the library's kernel does it
+#
+# There is a way to do the scan in parallel after all. Begin with *all* boxes in the set. In each round, every box
+# asks at once whether a better box **in the set** overlaps it; those that are not overlapped make the next set. Go on
+# until a round changes nothing. After round r the first r boxes are right for good, so it ends, and with the greedy
+# answer.
+#
+# How many rounds does it take? For the chain of nine, and for the scene's candidates? Guess.
+
+# %% exercise="resolve"
+
+# %%
+for name, some in {"chain": links, "scene": candidates, "1,000": many}.items():
+    kept_flags, rounds = resolve(overlap_matrix(some, 0.4))
+    print(f"{name}: {len(some)} boxes, {rounds} rounds")
+
+# %% [markdown]
+# Real boxes come in heaps, not in chains: a handful of rounds, whatever N is. The worst case is still the chain's.
+# This is what `csrc/nms/nms.cu` does, in strips of 2,048 boxes, so that its table of bits never grows: 2,048² / 8
+# bytes are half a MiB, for any N. Each of its rounds, whole. `__syncthreads_or` is a barrier that also tells all threads whether any of them said yes: did anything change?
+
+# %%
+lab.show("nms/nms.cu", "while (__syncthreads_or(changed))", "int before = __popc")
+
+# %% [markdown]
+# ## Questions
+#
+# **a.** Half of the tiles lie below the diagonal. Which blocks could return at once? What must the scan then not do?
+#
+# <details><summary>Answer</summary>
+#
+# Blocks with `blockIdx.x < blockIdx.y`: all their j are smaller than all their i, so their words are 0. They can
+# leave the words unwritten if the scan never reads them: row i begins with word `i / 64`. It does not even need the
+# zeros, since bits of earlier boxes no longer matter. With many tiles that halves the comparisons.
+#
+# </details>
+#
+# **b.** The library's words have 32 bits, not 64. What else on a GPU comes in 32?
+#
+# <details><summary>Answer</summary>
+#
+# A warp: 32 threads that go together. `__ballot_sync` collects one yes or no of each into a 32-bit word, in one
+# instruction. Where each thread has one box, the word makes itself: see `nms_resolve` in `csrc/nms/nms.cu`.
+#
+# </details>
+#
+# **c.** In `scan_words`, take out the second barrier of the loop, then the first, and run `check` each time. For
+# which one does it complain of a wrong answer?
+#
+# <details><summary>Answer</summary>
+#
+# Without the last barrier a thread reads bit i + 1 of a word that its owner has not yet brought up to date: wrong
+# boxes. Without the one between reading and writing, a thread may read a word while another changes it; but row i
+# only changes bits *after* i, and bit i is all that is read. The answer stands, though by the rules of the language
+# it is still a race.
+#
+# </details>
+
+# %% [markdown]
+# ## What we left out, and where to read on
+#
+# - **The wait.** How many boxes are kept is only known on the GPU; Python must wait for that number to make the result's shape.
+#
+# **Read on** `csrc/nms/nms.cu`, top to bottom: compare, resolve, suppress. `csrc/nms/nms_cpu.cpp`: many lanes at once, and no
+# division unless it matters. Lesson 07k: memory that is read the right way round.
