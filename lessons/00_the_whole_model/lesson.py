@@ -42,8 +42,8 @@ model = mrcnn.playground_rcnn(pretrained=True)
 
 # %% [markdown]
 # `model` is a small Mask R-CNN that comes with the package. It was trained on the **playground**: scenes drawn from a
-# seed, with people, balls, boxes, triangles, stars and rings in them. Here is one such scene. `target` says what is
-# truly in it; the model never gets to see that.
+# seed, with people, balls, boxes, triangles, stars and rings. `target` says what is truly in this one; the model never
+# gets to see that.
 
 # %%
 image, target = Playground(117, seed=7)[116]
@@ -55,16 +55,15 @@ print("in it:", things)
 # %% [markdown]
 # ## All of it
 #
-# Read it like a page, row by row. Each card is one tensor. Its top line says which file of `mrcnn/` makes it; then come
-# its name and its shape.
+# Read it like a page, row by row. Each card is one tensor: the file of `mrcnn/` that makes it, its name, its shape. Every
+# word is explained further down.
 #
-# - **First row**: from the picture to the question "where could something be?". The *backbone* turns the picture into
-#   maps of numbers, the *features*, at five scales, P2 to P6. *Anchors* are boxes that stand at fixed places. The
-#   *region proposal network* (RPN) gives each of them a score: is there an object?
-# - **Second row**: the best anchors are moved to fit, and doubles are removed. What is left are the *proposals*. The
-#   features under each are cut out, and the *box head* decides what it is and where exactly.
-# - **Third row**: in each box that was found, the *mask head* says which pixels belong to the thing, and the *keypoint
-#   head* says where a person's nose, elbows, knees and so on are: its keypoints.
+# - **First row**, where could something be? The *backbone* turns the picture into maps of numbers, the *features*, at five
+#   scales, P2 to P6. *Anchors* are boxes at fixed places. The *region proposal network* (RPN) scores each.
+# - **Second row**, what is it? The best anchors are moved to fit, and doubles removed: these are the *proposals*. The
+#   *box head* looks at the features under each, and decides.
+# - **Third row**, which pixels? The *mask head* says which belong to each thing, the *keypoint head* where a person's
+#   nose, elbows, knees and so on are: the keypoints.
 
 # %% tags=["cover"]
 whole = walk(model, image)
@@ -75,14 +74,12 @@ pictures.flow(whole, model.labels)
 #
 # ## Predict
 #
-# Before you go on, write down three guesses. Being wrong is fine: a guess makes you look more closely.
+# Write down three guesses. Being wrong is fine: a guess makes you look more closely.
 #
-# 1. The picture has 3 × 128 × 128 = 49,152 numbers. How many are in the feature pyramid, P2 to P6 together?
-#    (Each level has 64 channels. P2 has one cell for every 4 × 4 pixels, and each level has half as many rows and
-#    columns as the one before.)
-# 2. The card of the anchors counts them. How many of them stand on P2, with its 32 × 32 cells?
-# 3. The ball is about 40 pixels wide. Which level has the anchor that fits it best: P2 (fine), P3, P4, P5 or P6
-#    (coarse)?
+# 1. The picture has 3 × 128 × 128 = 49,152 numbers. How many are in P2 to P6 together? (Each has 64 channels. P2 has
+#    one cell for every 4 × 4 pixels, and each level has half as many rows and columns as the one before.)
+# 2. The card of the anchors counts them. How many of these belong to P2, with its 32 × 32 cells?
+# 3. The ball is about 40 pixels wide. Which level's anchors fit it best: P2 (small ones) … P6 (large ones)?
 
 # %%
 my_numbers = None
@@ -90,27 +87,26 @@ my_anchors = None
 my_level = None  # "P2" … "P6"
 
 # %% [markdown]
-# Now the same walk once more, slowly. Each section makes one or two of the cards with the model's own parts.
+# Now the same walk once more, slowly, with the model's own parts.
 #
 # ## 1. The picture becomes a batch
 #
-# A network wants small numbers around zero. So the mean brightness of each colour is taken away, and the rest is
-# divided by its usual spread. Pictures of several sizes become one **batch**: they are resized, then padded with
-# zeros until they have the same size.
+# A network wants small numbers around zero. So each colour is **normalised**: its mean is taken away, and the rest
+# divided by its usual spread. Several pictures become one **batch**: they are resized, then padded with zeros to one size.
 
 # %%
 batch, _ = images.prepare([image], None, model.settings.images, training=False)
 print("pixels:", tuple(batch.pixels.shape), " size of the picture in it:", batch.sizes)
-pictures.told("A picture and its normalised pixels", views.normalisation(image, batch.pixels[0]))
+drawn = views.normalisation(image, batch.pixels[0])
+drawn.axes[-1].texts[-1].set_text("red —, green - -, blue ···")
+pictures.told("A picture and its normalised pixels", drawn)
 
 # %% [markdown]
 # ## 2. The batch becomes features
 #
-# The backbone is a stack of convolutions. Each cell of its output is a list of 64 numbers about a part of the picture:
-# its **features**. Nobody said what the 64 should mean. Training found them.
-#
-# There are five maps. P2 has a cell for every 4 × 4 pixels and sees fine detail. P6 has one for every 64 × 64, and sees
-# only that something large is there. Together they are the **feature pyramid**.
+# The **backbone** is a stack of convolutions. Each cell of its output has 64 numbers about a part of the picture: its
+# **features**. Nobody said what they should mean; training found them. There are five maps, from P2, which sees fine
+# detail, to P6, which sees only that something large is there: the **feature pyramid**.
 
 # %%
 features = model.backbone(batch.pixels)
@@ -119,8 +115,8 @@ for level, each in enumerate(features):
 print(f"together: {sum(each.numel() for each in features):,} numbers. You said: {my_numbers}")
 
 # %% [markdown]
-# In the first row below, a cell is bright where its 64 numbers are large. The second row has single channels of P2, the
-# third of P3, those that vary most: black is negative, grey is zero, white is positive.
+# In the first row, a cell is bright where its 64 numbers are large. The others have single channels of P2 and P3: black
+# is negative, grey zero, white positive.
 
 # %%
 pictures.told("How strongly each cell answers; single channels below", views.pyramid(features, batch.sizes[0]))
@@ -129,9 +125,8 @@ pictures.told("How strongly each cell answers; single channels below", views.pyr
 # ## 3. Anchors
 #
 # The model does not search for boxes in empty space. It starts from **anchors**: boxes of fixed sizes and shapes, three
-# at every cell of every level. For each it answers: is an object here, and how must the box change to fit it? Fine
-# levels have small anchors, coarse levels large ones. The dots are the anchors' centres; one cell's three anchors are
-# drawn.
+# at every cell of every level. For each it answers: is an object here, and how must the box change to fit it? The dots
+# are the anchors' centres; the three of one cell are drawn.
 
 # %%
 cells = [tuple(each.shape[2:]) for each in features]  # (rows, columns) of each level
@@ -142,20 +137,21 @@ pictures.told("The anchors of each level", views.anchor_levels(whole.seen, ancho
 # %% [markdown]
 # ### Build it: count them
 #
-# How many anchors does a picture of any size have? Both sides are first padded to a multiple of 32. Level by level, a
-# cell covers 4, 8, 16, 32 and 64 pixels; where that does not divide a side, round up. Three anchors stand at each cell.
+# How many anchors does a picture of any size have? Both sides are first padded to a multiple of 32. A cell of P2 covers
+# 4 × 4 pixels, of P3 8 × 8, and so on to 64 × 64; where that does not divide a side, round up. Three anchors per cell.
 
 # %% exercise="count_anchors"
 
 # %%
+print(f"counted by code that is {lab.whose(count_anchors)}:")
 print(f"our scene: {count_anchors(128, 128):,}; a photograph in a full-size model: {count_anchors(800, 1333):,}")
 
 # %% [markdown]
 # ### Which level fits the ball?
 #
-# *IoU*, intersection over union, says how well two boxes agree: the area they share, divided by the area they cover
-# together. It is 1 for equal boxes and 0 for boxes that do not touch. The table has, for each thing in the scene, its
-# IoU with the best anchor of each level. The mark ◂ is at the level that fits best.
+# **IoU**, intersection over union, says how well two boxes agree: the area they share, divided by the area they cover
+# together. It is 1 for equal boxes and 0 for boxes that do not touch. Here is each thing's IoU with the best anchor of
+# each level, and ◂ at the level that fits best.
 
 # %%
 fit = torch.stack([boxes.iou(target["boxes"], level).amax(1) for level in anchors], dim=1)  # (things, levels)
@@ -164,16 +160,14 @@ print(f"the ball's level: {level_names[fit[things.index('ball')].argmax()]}. You
 pictures.told("Each thing's best IoU, row by row", views.level_table(fit, things, level_names))
 
 # %% [markdown]
-# The IoU need not be near 1. An anchor only has to be close enough; then it is moved.
+# An anchor only has to be close enough; then it is moved.
 #
 # ## 4. Objectness and deltas
 #
 # One small network, the **RPN head**, slides over all levels. For each anchor it gives five numbers. One is the
-# **objectness**: how sure is it that an object is here? The other four, the **deltas**, say how to move the box: right,
-# down, wider, taller.
-#
-# The objectness comes as a *logit*, a number from minus to plus infinity. The *sigmoid* makes a probability of it: that
-# is what is drawn, for the best anchor of each cell.
+# **objectness**: is an object here? It is a **logit**, any number, of which the **sigmoid** makes a probability: that is
+# drawn, for the best anchor of each cell. The other four, the **deltas**, say how to move the box: right, down, wider,
+# taller.
 
 # %%
 logits, deltas = model.rpn.head(features)
@@ -197,8 +191,8 @@ pictures.told("The five surest anchors and where they move", moved)
 # ## 5. Proposals
 #
 # Many anchors end up on the same thing. **Non-maximum suppression** (NMS) keeps the surest box of every heap, and
-# drops the others that overlap it too much. The best anchors of each level, moved by their deltas, go in: the
-# *candidates*. What comes out are the proposals. Lesson 06 is about how this is done fast.
+# drops the others that overlap it too much (lesson 06). The best anchors of each level, moved by their deltas, go in:
+# the **candidates**. What comes out are the **proposals**.
 
 # %%
 proposals = model.rpn.propose(anchors, logits, deltas, batch.sizes)
@@ -211,9 +205,9 @@ pictures.told("Boxes over the picture", views.box_pages(whole.seen, stages))
 # %% [markdown]
 # ## 6. Regions of interest
 #
-# From here on a proposal is called a **region of interest**, or RoI. The next network wants inputs of one size, and
-# RoIs have all sizes. So from each RoI the features are read at 7 × 7 places. This is **RoIAlign**, and lesson 07
-# builds it. Above, eight RoIs cut out of the picture. Below, what the network gets to see of them.
+# From here on a proposal is called a **region of interest**, or RoI. The next network wants inputs of one size, so
+# from each RoI the features are read at 7 × 7 places: this is **RoIAlign** (lesson 07). Above, eight RoIs cut out of
+# the picture; below, what the network sees of them.
 
 # %%
 maps = features[:-1]  # P6 has too few cells to read from
@@ -225,18 +219,18 @@ pictures.told("Eight regions of the picture", views.regions(whole.seen, proposal
 # %% [markdown]
 # ### Build it: which level is a RoI read from?
 #
-# A large RoI is read from a coarse level, a small one from a fine level. The paper on feature pyramid networks has a
-# rule for it, its equation 1. A RoI has width w and height h, and $\sqrt{wh}$ is its side, as if it were a square:
+# A large RoI is read from a coarse level, a small one from a fine level. For a RoI of width w and height h, whose side
+# would be $\sqrt{wh}$ if it were a square, the level is (*Feature Pyramid Networks*, equation 1; ⌊ ⌋ means rounded down)
 #
 # $$k = \lfloor 4 + \log_2(\sqrt{wh} \,/\, \text{canonical size}) \rfloor$$
 #
-# The brackets mean: rounded down. So a RoI of the canonical size is read from P4, one of half the side from P3. There is
-# no level below P2 and, for reading, none above P5.
+# So a RoI of the canonical size is read from P4, one of half the side from P3. There is no level below P2 and, for
+# reading, none above P5.
 
 # %% exercise="choose_level"
 
 # %% [markdown]
-# The canonical size is 224: pictures of that size were what backbones used to be trained on. **Predict**: from which
+# The canonical size is 224, the side of the pictures that backbones used to be trained on. **Predict**: from which
 # levels are this scene's RoIs read?
 
 # %%
@@ -244,11 +238,12 @@ my_levels = None
 
 # %%
 levels = choose_level(proposals[0], box_settings.canonical_size).long()
-print("RoIs per level:", {f"P{k}": int((levels == k).sum()) for k in range(2, 6)}, " You said:", my_levels)
+print(f"RoIs per level, by code that is {lab.whose(choose_level)}:")
+print({f"P{k}": int((levels == k).sum()) for k in range(2, 6)}, " You said:", my_levels)
 
 # %% [markdown]
-# A surprise? To leave P2 a RoI needs a side of 112 pixels or more, and the scene is 128 wide. The rule was made for
-# pictures whose short side is 800. If this scene were shown four times as large, its RoIs would spread out, like this:
+# To leave P2 a RoI needs a side of 112 pixels or more, and the scene is 128 wide. The rule was made for larger pictures.
+# If this scene were shown four times as large, its RoIs would spread out:
 
 # %%
 levels_if_larger = choose_level(proposals[0] * 4, box_settings.canonical_size).long()
@@ -256,14 +251,13 @@ spread = views.roi_levels(maps, proposals[0], levels_if_larger - 2, batch.sizes[
 pictures.told("RoIs over the level that each would be read from", spread)
 
 # %% [markdown]
-# So the two rules are different. An anchor belongs to a level because it stands there; a RoI is *sent* to a level for
-# its size.
+# An anchor belongs to a level because it stands there; a RoI is *sent* to a level for its size.
 #
 # ## 7. Class scores and better boxes
 #
 # The **box head** looks at the 7 × 7 × 64 numbers of each RoI and gives seven scores, one per class. Class 0 is
-# "nothing", the background. *Softmax* makes probabilities of them: they are at least 0 and sum to 1. It also gives four
-# deltas for every class, to move the box a second time.
+# "nothing", the background. **Softmax** makes probabilities of them, which sum to 1. The box head also gives four deltas
+# for every class, to move the box a second time.
 
 # %%
 class_logits, class_deltas = model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))
@@ -282,8 +276,8 @@ views.caption(right, "the box moves a second time", "dotted: proposals, solid: a
 pictures.told("A table of class scores, and boxes that move", figure)
 
 # %% [markdown]
-# A last NMS, for each class on its own, removes doubles. Every detection above a low bar, `min_score`, stays. That is
-# generous: it is for the user to say how sure is sure enough. Our pictures draw those from 0.5 on.
+# A last NMS, for each class on its own, removes doubles. Every **detection** above a low bar, `min_score`, stays: it is
+# for the user to say how sure is sure enough. Our pictures draw those from 0.5 on.
 
 # %%
 found = box_head.postprocess_detections(scores, class_deltas, proposals[0], batch.sizes[0], box_settings)
@@ -296,9 +290,8 @@ print(
 # %% [markdown]
 # ## 8. Masks
 #
-# The **mask head** is a small network for each box that was found. It gives a map of 28 × 28 for every class: which
-# part of the box belongs to the thing, *if* it is of this class? The maps do not compete. The box head has already
-# chosen the class, so only that map is used. Here are all maps of the surest detection; the one in use is marked.
+# For each detection the **mask head** gives a map of 28 × 28 for every class: which part of the box belongs to the
+# thing, *if* it is of this class? The box head has chosen the class, so only that map is used: below, the one marked.
 
 # %%
 mask_logits = model.roi_heads.predict("mask", maps, 4, [found["boxes"]])
@@ -313,8 +306,8 @@ for label, where in enumerate(axes, start=1):
 pictures.told("The surest detection's mask for each class", figure)
 
 # %% [markdown]
-# A mask of 28 × 28 is then stretched to the size of its box and *pasted* into an empty picture. How that is done to the
-# pixel is the extra exercise at the end.
+# The mask is then stretched to the size of its box and **pasted** into an empty picture. How, to the pixel, is the extra
+# exercise at the end.
 
 # %%
 pasted = mask_head.paste_masks(found["masks"][:1], found["boxes"][:1], batch.sizes[0])[0, 0]
@@ -331,9 +324,8 @@ pictures.told("The surest detection's mask", figure)
 # %% [markdown]
 # ## 9. Keypoints
 #
-# The **keypoint head** gives one map of 56 × 56 for each of a person's 17 **keypoints**: a **heatmap**. For each
-# keypoint a softmax over all cells asks: which *one* cell is it in? Left and right are the person's own. The crosses
-# mark what was read. The maps are drawn as logits, before the softmax: the brighter, the likelier.
+# The **keypoint head** gives one map of 56 × 56 for each of a person's 17 **keypoints**: a **heatmap**. The brighter a
+# cell, the likelier the keypoint is in it. Left and right are the person's own. The crosses mark what was read.
 
 # %%
 heatmaps = model.roi_heads.predict("keypoint", maps, 4, [found["boxes"]])
@@ -349,9 +341,9 @@ pictures.told("Heatmaps over a person's box, a cross at each peak", drawn)
 # %% [markdown]
 # ### Build it: read a keypoint from its heatmap
 #
-# Enlarge the heatmap to the size of the box in whole pixels, rounded up (`F.interpolate`, `mode="bicubic"`; it wants
-# two dimensions more in front). Find the largest value. The middle of its pixel is half a pixel to the right and below.
-# Scale that to the box's exact size, and add the box's corner.
+# Enlarge the heatmap to the box's width and height in whole pixels, rounded up: `F.interpolate(maps, size=(height,
+# width), mode="bicubic")`, where `maps` is `heatmap[None, None]`. Find the pixel with the largest value. Its middle is
+# half a pixel to the right and below. Scale that from whole pixels to the box's exact size, and add the box's corner.
 
 # %% exercise="read_keypoint"
 
@@ -362,8 +354,8 @@ print(f"the nose is at x = {x:.1f}, y = {y:.1f}, by code that is {lab.whose(read
 # %% [markdown]
 # ## 10. The answer
 #
-# Last, everything goes back to the pixels of the picture as it was given, and the masks are pasted. Is this what the
-# model itself says? Not nearly: exactly.
+# Last, everything goes back to the pixels of the picture as it was given. Is this what the model itself says? Not
+# nearly: exactly.
 
 # %%
 result = model.roi_heads.restore(found, batch.sizes[0], batch.original_sizes[0])
@@ -375,8 +367,7 @@ assert all(torch.equal(result[name], answer[name]) for name in answer)
 # %% [markdown]
 # ## Change the scene
 #
-# `walk(model, picture)` makes all tensors of any picture, uint8 of shape (3, height, width), and `pictures.flow` draws
-# them. First some changes to our scene, and only the answers. What do you expect in each?
+# First some changes to our scene, and only the answers. What do you expect in each?
 
 # %%
 ball, figure_of_person = target["masks"][things.index("ball")], target["masks"][things.index("person")]
@@ -394,8 +385,8 @@ for (name, scene), where in zip(scenes.items(), axes, strict=True):
 pictures.told("What is found in each scene", figure)
 
 # %% [markdown]
-# Now a photograph: old coins, from scikit-image's collection. The model has never seen a photograph, let alone coins.
-# It has seen drawn balls. For a picture of your own, use `mrcnn.data.read_picture("my.jpg")`.
+# Now a photograph: old coins. The model has never seen a photograph, only drawn balls. For a picture of your own, use
+# `mrcnn.data.read_picture("my.jpg")`.
 
 # %%
 from skimage import data
@@ -404,8 +395,8 @@ photograph = torch.from_numpy(data.coins()).expand(3, -1, -1)  # grey: the same 
 pictures.flow(walk(model, photograph), model.labels)
 
 # %% [markdown]
-# Three things to look at: the batch is not square any more, and padded to a multiple of 32; there are more anchors; and
-# whatever the model finds, it can only call it by one of the six names that it knows.
+# The batch is padded to a multiple of 32, there are more anchors, and whatever the model finds, it can only call it by
+# one of the six names that it knows.
 #
 # ## Break it
 #
@@ -439,8 +430,10 @@ with changed(model.rpn, "settings", nms_iou=1.0), changed(model.roi_heads, "box"
 
 figure, axes = views.panels(len(damaged), side=2.5)
 for (name, each), where in zip(damaged.items(), axes, strict=True):
-    count = pictures.draw_found(where, image, each.result, model.labels)
-    views.caption(where, name, f"{len(each.proposals)} proposals, {count} things found")
+    pictures.draw_found(where, image, each.result, model.labels)
+    views.caption(
+        where, name, f"{len(each.proposals)} proposals, {int((each.result['scores'] >= 0.5).sum())} boxes found"
+    )
 
 for name, each in damaged.items():
     sure = each.result["scores"] >= 0.5
@@ -452,41 +445,37 @@ print("you said:", hurts_most)
 pictures.told("What the damaged model finds", figure)
 
 # %% [markdown]
-# Which hurts most depends on what you count. The lines above the pictures count what was *lost* (a thing is found if a
-# box of its class has IoU 0.5 or more with it) and what is *too much*. Lost things weigh more: a copy can still be
-# removed afterwards, but nobody can bring back what was not found. One scene is little, though; try another seed.
+# What is *too much* can still be removed afterwards, but nobody can bring back what was not found. One scene is little,
+# though; try another seed. (A thing is found if a box of its class has an IoU of 0.5 or more with it.)
 #
-# - With swapped levels, nearly every RoI is still read from P2, and finds P3's numbers there. The places are right, but
-#   the numbers mean something else.
-# - Without normalisation every shape is right and nothing complains. The answer may even look good, only less sure,
-#   or with something missing. Such a mistake stays hidden for long: the picture above is all the warning you get.
-# - Without NMS each thing is found many times over. The places for proposals fill up with copies of the surest things,
-#   and less sure ones may find no place.
+# - With swapped levels the RoIs, read from P2, find P3's numbers there, which mean something else.
+# - Without normalisation every shape is right and nothing complains. The answer may even look good. Such a mistake stays
+#   hidden for long: the picture above is all the warning you get.
+# - Without NMS the places for proposals fill up with copies of the surest things, and less sure ones may find no place.
 #
 # ## What does it cost?
 #
-# First by arithmetic. A convolution makes each number of its output from all input channels, over a small square. Its
-# cost is counted in **multiply-adds**: one multiplication and the addition of its result. Think of the RPN's 3 × 3
-# convolution, from 64 channels to 64, on P2 with its 32 × 32 cells.
+# A convolution makes each number of its output from all input channels, over a small square. Its cost is counted in
+# **multiply-adds**: one multiplication and the addition of its result. Think of the RPN's 3 × 3 convolution, from 64
+# channels to 64, on P2 with its 32 × 32 cells.
 
 # %% exercise="multiply_adds"
 
 # %%
+print(f"by code that is {lab.whose(multiply_adds)}:")
 for level, (height, width) in enumerate(cells):
     print(f"RPN, 3 by 3 convolution on P{level + 2}: {multiply_adds(64, 64, 3, height, width):12,} multiply-adds")
 
 # %% [markdown]
-# Each level has a quarter of the cells of the one before, so P2 costs more than all others together.
-#
-# Now all stages: their multiply-adds, counted while they run, and their time. **Predict** which stage takes longest.
-# The backbone runs once. The box head runs for each proposal, the mask and keypoint heads for each detection.
+# P2 costs more than all others together. Now all stages. **Predict** which takes longest: the backbone runs once, the
+# box head for each proposal, the mask and keypoint heads for each detection.
 
 # %%
 heads = model.roi_heads
 stages = {
     "backbone": lambda: model.backbone(batch.pixels),
     "RPN head": lambda: model.rpn.head(features),
-    "proposals, NMS": lambda: model.rpn.propose(anchors, logits, deltas, batch.sizes),
+    "proposals": lambda: model.rpn.propose(anchors, logits, deltas, batch.sizes),
     "box head": lambda: heads.predict("box", maps, 4, proposals),
     "mask head": lambda: heads.predict("mask", maps, 4, [found["boxes"]]),
     "keypoint head": lambda: heads.predict("keypoint", maps, 4, [found["boxes"]]),
@@ -502,13 +491,12 @@ drawn = views.shares(bars, {"millions of multiply-adds": "{:,.0f}", "millisecond
 pictures.told("Bars of multiply-adds, then of milliseconds, stage by stage", drawn)
 
 # %% [markdown]
-# The two sides do not agree everywhere. Where hardly anything is multiplied, time goes into moving data and into
-# starting many small operations. Lesson 15 (to come) follows the milliseconds further.
+# Where hardly anything is multiplied, time goes into moving data and starting many small operations (lesson 15, to come).
 #
 # ## Now find it in the real file
 #
-# Here is the model's own `forward`: the steps that you have walked, for many pictures at once. The branch for training
-# gives *losses*, numbers that say how wrong the model was; lesson 11 (to come) is about them.
+# The model's own `forward` has the steps that you have walked, for many pictures at once. The branch for training gives
+# *losses*, numbers that say how wrong the model was (lesson 11, to come).
 
 # %%
 lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
@@ -516,28 +504,9 @@ lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
 # %% [markdown]
 # ## Questions
 #
-# ### 1. A larger picture
+# ### 1. Another canonical size
 #
-# A picture of twice the width and height, 256 × 256, is given to this model. Which tensors of the first picture become
-# larger, and which keep their size? Guess, then look.
-
-# %%
-larger = F.interpolate(image[None], scale_factor=2)[0]
-print(walk(model, larger).batch.sizes)
-
-# %% [markdown]
-# <details><summary>Answer</summary>
-#
-# `min_size=(128,)` is the length of the *short* side after resizing: the picture is made 128 × 128 again, and only the
-# answer becomes larger, as it is given in the picture's own pixels. To let it through, change the setting:
-# `with changed(model, "settings", images=dataclasses.replace(model.settings.images, min_size=(256,))):`. Then the maps
-# have four times as many cells and anchors. From the proposals on, the shapes stay.
-#
-# </details>
-#
-# ### 2. Another canonical size
-#
-# Let RoIs spread over the levels as the rule meant it: run the model with a canonical size of 56. Better or worse? Why?
+# With a canonical size of 56, RoIs spread over the levels as the rule meant it. Better or worse? Why?
 
 # %%
 with changed(model.roi_heads, "box", canonical_size=56.0):
@@ -551,21 +520,20 @@ pictures.told("What is found with each canonical size", figure)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Worse, or at best the same. The heads were trained on features that were read from P2 almost always. Features of P3
-# and P4 are other numbers, and nobody taught the heads what they mean. A setting that the weights were trained with
-# is part of the weights.
+# Worse. The heads were trained on features that were read from P2 almost always, and nobody taught them what those of P3
+# and P4 mean. A setting that the weights were trained with is part of the weights.
 #
 # </details>
 #
-# ### 3. A picture of noise
+# ### 2. A picture of noise
 #
-# Draw the flow of a picture of noise, `torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)`. How many proposals are
-# there, and how many detections? Why are there so many of the one and (we hope) few of the other?
+# Draw the flow of `torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)`. How many proposals are there, and how many
+# detections? Why so many of the one and (we hope) few of the other?
 #
 # <details><summary>Answer</summary>
 #
-# The region proposal network gives its best boxes even where none is good: proposals are chosen by rank. Detections are
-# chosen by a score, which must be high enough. The first stage must miss nothing; it is the second that says no.
+# Proposals are chosen by rank: the RPN gives its best boxes even where none is good. Detections are chosen by a score,
+# which must be high enough. The first stage must miss nothing; it is the second that says no.
 #
 # </details>
 #
@@ -584,8 +552,7 @@ pictures.told("What is found with each canonical size", figure)
 # %% [markdown]
 # ## What we left out, and where to read on
 #
-# - **How it is learnt** (lessons 11 and 12, to come), and how anchors and objects are matched for that (lesson 04).
-# - **How well it works**, in numbers (lesson 13, to come).
+# - **How it is learnt** (lessons 04, 11 and 12), and **how well it works**, in numbers (lesson 13). All but 04 are to come.
 # - **The full size.** A ResNet-50 for a backbone, 256 channels, pictures of 800 pixels, and the same fifteen cards.
 # - **The papers.** *Mask R-CNN* (He et al., 2017), figures 1, 3 and 4; *Feature Pyramid Networks* (Lin et al., 2017),
 #   figure 3 and section 4.

@@ -32,25 +32,27 @@ def told(words: str, figure: Figure, **options: Any) -> View:
     return View.of(figure, f"{words}: {written}.", **options)
 
 
-def draw_found(axes: Axes, image: Tensor, found: dict[str, Tensor], labels: dict[str, Any], scores: bool = True) -> int:
+def draw_found(axes: Axes, image: Tensor, found: dict[str, Tensor], labels: dict, scores: bool = True) -> None:
     """A picture and what was found in it, with one name for all boxes of a class that lie on one another."""
-    count = visualize.draw_objects(axes, image, found, labels, min_score=SHOWN)
+    visualize.draw_objects(axes, image, found, labels, min_score=SHOWN)
     for tag in list(axes.texts):
         tag.remove()
-    (height, width), rows = image.shape[1:], (found["scores"] >= SHOWN).nonzero()[:, 0]
+    width, rows, taken = image.shape[2], (found["scores"] >= SHOWN).nonzero()[:, 0], []
+    line = 1.4 * LETTERS / 72 * axes.figure.dpi / axes.bbox.width * width  # of letters, in pixels of the picture
     while len(rows):  # the surest of them, and all that are like it
-        first, boxes = int(rows[0]), found["boxes"]
-        alike = box_maths.iou(boxes[first, None], boxes[rows])[0] > 0.3
-        alike &= found["labels"][rows] == found["labels"][first]
-        name = visualize.label_name(found["labels"][first], labels)
+        first, boxes, kinds = int(rows[0]), found["boxes"], found["labels"]
+        alike = (box_maths.iou(boxes[first, None], boxes[rows])[0] > 0.3) & (kinds[rows] == kinds[first])
         score = f" {100 * found['scores'][first]:.0f}" if scores else ""
-        x1, y1, x2, _ = boxes[first].tolist()
-        x, side = (max(x1, 0), "left") if x1 < 0.6 * width else (min(x2, width), "right")
-        look = {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.5, "pad": 1, "alpha": 0.85}
-        text = name + (score if alike.sum() == 1 else f", {alike.sum()} times")
-        axes.text(x, max(y1, 0.1 * height), text, fontsize=LETTERS, color=INK, ha=side, va="bottom", bbox=look)
+        name = visualize.label_name(kinds[first], labels) + (score if alike.sum() == 1 else f", {alike.sum()} times")
+        y, wide = max(float(boxes[first, 1]), line), 0.55 * line * len(name)
+        x = min(max(float(boxes[first, 0]), 0), width - wide)
+        while any(abs(y - b) < line and x < a + w and a < x + wide for a, b, w in taken):
+            y += line
+        if y < boxes[first, 3] + line:  # else there is no room near it
+            taken.append((x, y, wide))
+            look = {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.5, "pad": 1, "alpha": 0.85}
+            axes.text(x, y, name, fontsize=LETTERS, color=INK, va="bottom", bbox=look)
         rows = rows[~alike]
-    return count
 
 
 def flow(walk: Walk, labels: dict[str, Any]) -> View:
@@ -123,8 +125,7 @@ def card(figure: Figure, row: int, column: int, colour: str, words: tuple[str, s
     left, bottom = 0.13 + column * (SIDE + GAP), height - row * (SIDE + HEAD + FOOT) - HEAD - SIDE - 0.03
     look = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": "none", "ec": colour, "lw": 1.5, "transform": inches}
     figure.add_artist(FancyBboxPatch((left - 0.07, bottom - 0.07), SIDE + 0.14, SIDE + HEAD, **look))
-    start, end = (left + SIDE + 0.07, bottom + SIDE / 2), (left + SIDE + GAP - 0.07, bottom + SIDE / 2)
-    turn = "arc3"
+    start, end, turn = (left + SIDE + 0.07, bottom + SIDE / 2), (left + SIDE + GAP - 0.07, bottom + SIDE / 2), "arc3"
     if column == 4:  # down, back to the left, and down again
         start, end = (left + SIDE / 2, bottom - 0.07), (0.13 + SIDE / 2, bottom - FOOT - 0.01)
         turn = "arc,angleA=-90,angleB=90,rad=0,armA={0},armB={0}".format((FOOT - 0.06) / 2 * figure.dpi)
