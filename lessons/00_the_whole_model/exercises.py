@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrcnn import keypoint_head, mask_head, roi_heads
+from mrcnn import keypoint_head, mask_head
 from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.lab.check import exercise
 from mrcnn.lab.walk import count_multiply_adds
+from mrcnn.roi_heads import choose_levels as choose
 
 try:
     from torchvision.models.detection import roi_heads as theirs
@@ -36,6 +37,8 @@ FLOOR = "math.ceil(height / stride) * math.ceil(width / stride) ⇒ (height // s
         "3 * cells ⇒ cells": "these are the cells; at each of them stand three anchors",
         "32, 64) ⇒ 32)": "the anchors of P6 are missing: there are five levels, the last with cells of 64 pixels",
         "(4, 8, 16, 32, 64) ⇒ (4,)": "these are the anchors of P2 alone: the other levels have theirs too",
+        "math.ceil(height / stride) * math.ceil(width / stride) ⇒ height / stride * width / stride": "there are only "
+        "whole cells. Where a cell's size does not divide the picture, round up",
         PADDED: "right for pictures that need no padding; a batch is padded to a multiple of 32 first",
         FLOOR: "right where the cells divide the picture. P6 has every second cell of P5, two of three: round up",
         (PADDED, FLOOR): "two things are missing: pad to a multiple of 32 first, and round up",
@@ -60,18 +63,13 @@ SIZES = [(side, side) for side in (150, 224, 223, 112, 111, 448, 9, 1200)] + [(1
 ROIS = torch.tensor([(300.0, 400, 300 + width, 400 + height) for width, height in SIZES])
 
 
-def mapped(boxes: Tensor, canonical_size: float) -> Tensor:
-    if LevelMapper is None:
-        return roi_heads.choose_levels(boxes, 4, 4, canonical_size) + 2
-    return LevelMapper(2, 5, canonical_scale=canonical_size)([boxes]) + 2
-
-
 @exercise(
     cases=lambda: [(ROIS, 224.0), (ROIS / 4, 56.0)],
-    truth=mapped,
+    truth=lambda boxes, size: 2 + (LevelMapper(2, 5, size)([boxes]) if LevelMapper else choose(boxes, 4, 4, size)),
     mistakes={
         ".clamp(2, 5) ⇒ ": "right for all but the smallest and the largest: there is no level below 2 and none above 5",
         "torch.floor( ⇒ (": "the levels are not whole numbers yet: round down",
+        "torch.floor( ⇒ torch.ceil(": "it rounds up; equation 1 rounds down",
         "torch.floor( ⇒ torch.round(": "it rounds to the nearest level; equation 1 rounds down",
         "clamp(2, 5) ⇒ clamp(2, 5) - 2": "levels counted from 0: the finest is P2, so say 2",
         ".sqrt() ⇒ ": "take the square root of the area first: the rule is about a side",
@@ -117,6 +115,7 @@ def peak_of(heatmap: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         (" + box[0] ⇒ ", " + box[1] ⇒ "): "that is the place inside the box; the picture's corner is not the box's",
         "), width) ⇒ ), height)": "one row of the enlarged map is as long as it is wide: divide by the width",
         "size.ceil().int().tolist() ⇒ heatmap.shape": "that is the peak among 56 by 56 cells; enlarge the map first",
+        "(height, width), mode ⇒ (width, height), mode": "the enlarged map lies on its side: its height goes first",
         (" * size[0] / width ⇒ ", " * size[1] / height ⇒ "): "nearly: the map has whole pixels, the box is a little "
         "smaller. Scale by the box's size / the map's size",
     },

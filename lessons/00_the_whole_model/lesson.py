@@ -12,12 +12,11 @@
 #
 # **You will** see every step of Mask R-CNN once, with real numbers in it, and write four small pieces of it yourself.
 #
-# **Time** about 60 minutes; the cells themselves run in less than one. **Know first** Python and a little PyTorch: what
-# a tensor, its shape and a convolution are.
+# **Time** about 60 minutes. **Know first** Python and a little PyTorch: what a tensor, its shape and a convolution are.
 #
 # **Files** `mrcnn/model.py`, and those that it calls.
 #
-# Press Shift+Enter to run a cell and go on to the next. Nothing here can be broken: change what you like, run it again.
+# Shift+Enter runs a cell and goes on to the next. Nothing here can be broken: change what you like.
 
 # %%
 import dataclasses
@@ -66,11 +65,11 @@ print("in it:", things)
 #   nose, elbows, knees and so on are: the keypoints.
 
 # %% tags=["cover"]
-whole = walk(model, image)
+whole = walk(model, image)  # every tensor on the way; `whole.seen` is the batch as a picture again
 pictures.flow(whole, model.labels)
 
 # %% [markdown]
-# In maps, yellow means much and dark blue means little. Boxes are drawn over the picture in grey.
+# In maps, yellow means much and dark blue little. Boxes are drawn over a grey copy of the picture.
 #
 # ## Predict
 #
@@ -125,8 +124,7 @@ pictures.told("How strongly each cell answers; single channels below", views.pyr
 # ## 3. Anchors
 #
 # The model does not search for boxes in empty space. It starts from **anchors**: boxes of fixed sizes and shapes, three
-# at every cell of every level. For each it answers: is an object here, and how must the box change to fit it? The dots
-# are the anchors' centres; the three of one cell are drawn.
+# at every cell of every level. The dots are their centres; the three of one cell are drawn.
 
 # %%
 cells = [tuple(each.shape[2:]) for each in features]  # (rows, columns) of each level
@@ -182,7 +180,7 @@ pictures.told("Objectness of each level", levels_drawn)
 # %%
 surest = torch.cat(logits, dim=1)[0].topk(5).indices
 before = torch.cat(anchors)[surest]
-after = boxes.decode(torch.cat(deltas, dim=1)[0, surest], before, (1.0, 1.0, 1.0, 1.0))
+after = boxes.decode(torch.cat(deltas, dim=1)[0, surest], before, (1.0, 1.0, 1.0, 1.0))  # the deltas as they are
 sure = torch.cat(logits, dim=1)[0, surest].sigmoid()
 moved = views.moves(whole.seen, before, after, [f"objectness {each:.2f}" for each in sure])
 pictures.told("The five surest anchors and where they move", moved)
@@ -306,8 +304,7 @@ for label, where in enumerate(axes, start=1):
 pictures.told("The surest detection's mask for each class", figure)
 
 # %% [markdown]
-# The mask is then stretched to the size of its box and **pasted** into an empty picture. How, to the pixel, is the extra
-# exercise at the end.
+# The mask is then stretched to the size of its box and **pasted** into an empty picture (the extra exercise at the end).
 
 # %%
 pasted = mask_head.paste_masks(found["masks"][:1], found["boxes"][:1], batch.sizes[0])[0, 0]
@@ -395,8 +392,7 @@ photograph = torch.from_numpy(data.coins()).expand(3, -1, -1)  # grey: the same 
 pictures.flow(walk(model, photograph), model.labels)
 
 # %% [markdown]
-# The batch is padded to a multiple of 32, there are more anchors, and whatever the model finds, it can only call it by
-# one of the six names that it knows.
+# Whatever the model finds, it can only call it by one of the six names that it knows.
 #
 # ## Break it
 #
@@ -445,8 +441,8 @@ print("you said:", hurts_most)
 pictures.told("What the damaged model finds", figure)
 
 # %% [markdown]
-# What is *too much* can still be removed afterwards, but nobody can bring back what was not found. One scene is little,
-# though; try another seed. (A thing is found if a box of its class has an IoU of 0.5 or more with it.)
+# A thing counts as found if a box of its class has an IoU of 0.5 or more with it. What is too much can still be removed
+# afterwards, but nobody can bring back what was not found. One scene is little, though: try another seed.
 #
 # - With swapped levels the RoIs, read from P2, find P3's numbers there, which mean something else.
 # - Without normalisation every shape is right and nothing complains. The answer may even look good. Such a mistake stays
@@ -456,8 +452,7 @@ pictures.told("What the damaged model finds", figure)
 # ## What does it cost?
 #
 # A convolution makes each number of its output from all input channels, over a small square. Its cost is counted in
-# **multiply-adds**: one multiplication and the addition of its result. Think of the RPN's 3 × 3 convolution, from 64
-# channels to 64, on P2 with its 32 × 32 cells.
+# **multiply-adds**: one multiplication and the addition of its result.
 
 # %% exercise="multiply_adds"
 
@@ -469,6 +464,9 @@ for level, (height, width) in enumerate(cells):
 # %% [markdown]
 # P2 costs more than all others together. Now all stages. **Predict** which takes longest: the backbone runs once, the
 # box head for each proposal, the mask and keypoint heads for each detection.
+
+# %%
+slowest = None  # "backbone", "RPN head", "box head", "mask head", "keypoint head"
 
 # %%
 heads = model.roi_heads
@@ -484,6 +482,7 @@ stages = {
 }
 counted = {name: count_multiply_adds(stage) / 1e6 for name, stage in stages.items()}
 milliseconds = lab.timed(stages)
+print(f"The slowest: {max(milliseconds, key=milliseconds.get)}. You said: {slowest}")
 
 # %%
 bars = {"millions of multiply-adds": counted, "milliseconds": milliseconds}
@@ -527,8 +526,8 @@ pictures.told("What is found with each canonical size", figure)
 #
 # ### 2. A picture of noise
 #
-# Draw the flow of `torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)`. How many proposals are there, and how many
-# detections? Why so many of the one and (we hope) few of the other?
+# With `noise = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)`, draw `pictures.flow(walk(model, noise),
+# model.labels)`. Why are there so many proposals and (we hope) few detections?
 #
 # <details><summary>Answer</summary>
 #
@@ -541,7 +540,7 @@ pictures.told("What is found with each canonical size", figure)
 #
 # The recipe, as the published models have it:
 #
-# 1. Put a rim of one zero on each side of the mask (`F.pad`): 30 × 30. So it can fade out.
+# 1. Put a rim of one zero on each side of the mask (`F.pad`); it can then fade out.
 # 2. Let the box grow with it, by the factor 30 / 28 (`mask_head.grow_boxes(boxes, factor)`), and cut its corners to
 #    whole numbers (`.to(torch.int64)`).
 # 3. Enlarge the mask bilinearly to the box's pixels, the first and the last included: x2 - x1 + 1 columns.
@@ -554,6 +553,5 @@ pictures.told("What is found with each canonical size", figure)
 #
 # - **How it is learnt** (lessons 04, 11 and 12), and **how well it works**, in numbers (lesson 13). All but 04 are to come.
 # - **The full size.** A ResNet-50 for a backbone, 256 channels, pictures of 800 pixels, and the same fifteen cards.
-# - **The papers.** *Mask R-CNN* (He et al., 2017), figures 1, 3 and 4; *Feature Pyramid Networks* (Lin et al., 2017),
-#   figure 3 and section 4.
+# - **The papers.** *Mask R-CNN* (He et al., 2017); *Feature Pyramid Networks* (Lin et al., 2017), section 4.
 # - **Next.** Lesson 04, matching anchors.

@@ -48,7 +48,7 @@ def draw_found(axes: Axes, image: Tensor, found: dict[str, Tensor], labels: dict
         x = min(max(float(boxes[first, 0]), 0), width - wide)
         while any(abs(y - b) < line and x < a + w and a < x + wide for a, b, w in taken):
             y += line
-        if y < boxes[first, 3] + line:  # else there is no room near it
+        if y <= boxes[first, 3]:  # else there is no room for it
             taken.append((x, y, wide))
             look = {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.5, "pad": 1, "alpha": 0.85}
             axes.text(x, y, name, fontsize=LETTERS, color=INK, va="bottom", bbox=look)
