@@ -1,0 +1,313 @@
+"""RoIAlign, down to the thread: what the learner writes."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mrcnn import ops
+from mrcnn.lab.check import KernelExercise, Launch, Out
+
+THREADS = 64  # in a block
+SCALE, BINS, SAMPLES = 0.25, 3, 2
+ROIS = torch.tensor([[0.0, 5, 2, 38, 30], [1, 12, 8, 44, 28], [0, -3, 14, 30, 35]])
+NO_BLOCK = "the threads of every block are numbered from 0: add blockIdx.x * blockDim.x"
+NO_GUARD = "the last block has threads too many: `if (i >= n) return;`"
+HALF = "did you leave out the half pixel? A coordinate in cells is x * scale - 0.5f"
+HALF_FIRST = "the half pixel is one of the map: multiply by scale first, then take off 0.5f"
+SUM = "each output is the sum of its samples: divide by how many there are"
+CORNERS = "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5f"
+IMAGE = "every RoI is read from image 0: its own image's number is roi[0]"
+FOUR = '#include "roi_align/four_cells.cuh"\n\n'
+
+
+def blocks(threads: int) -> int:
+    return -(-threads // THREADS)
+
+
+def features(images: int = 2, channels: int = 5, height: int = 9, width: int = 12) -> Tensor:
+    return torch.randn(images, channels, height, width, generator=torch.Generator().manual_seed(7))
+
+
+def roi_align(values: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Tensor:
+    """torchvision's, or the library's where there is none."""
+    try:
+        from torchvision.ops import roi_align as op
+    except ImportError:
+        op = ops.roi_align
+    return op(values, rois, (bins, bins), scale, samples, True)
+
+
+def gradient(grad: Tensor, rois: Tensor, shape: tuple, samples: int, scale: float) -> Tensor:
+    values = torch.zeros(shape, requires_grad=True)
+    roi_align(values, rois, grad.shape[-1], samples, scale).backward(grad)
+    return values.grad
+
+
+to_cells = KernelExercise(
+    """
+// cells[i] = pixels[i] * scale, less the half pixel
+__global__ void to_cells(const float* pixels, float* cells, float scale, int n) {
+  «int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  cells[i] = pixels[i] * scale - 0.5f;»
+}""",
+    launch=lambda pixels, scale: Launch(
+        (pixels, Out((len(pixels),)), scale, len(pixels)), blocks(len(pixels)), THREADS
+    ),
+    cases=lambda: [(torch.arange(150) * 1.5, 0.25)],
+    truth=lambda pixels, scale: pixels * scale - 0.5,
+    mistakes={
+        "blockIdx.x * blockDim.x +  ⇒ ": NO_BLOCK,
+        "  if (i >= n) return;\n ⇒ ": NO_GUARD,
+        "i >= n ⇒ i >= n - 1": "the last cell is not written: the guard leaves one thread too many out",
+        " - 0.5f ⇒ ": HALF,
+        "pixels[i] * scale - 0.5f ⇒ (pixels[i] - 0.5f) * scale": HALF_FIRST,
+    },
+    hints=["Number, guard, one line of work.", "int i = blockIdx.x * blockDim.x + threadIdx.x;", "cells[i] = pixels[i] * scale - 0.5f;"],
+)  # fmt: skip
+
+
+def one_by_one(values: Tensor, points: Tensor) -> Tensor:
+    """Each sample is a RoI of no size."""
+    y, x = (points + 0.5).T
+    rois = torch.stack([torch.zeros_like(x), x, y, x, y], dim=1)  # (P, 5)
+    return roi_align(values[None, None], rois, 1, 1, 1.0).flatten()
+
+
+MAP = torch.tensor([[0.0, 3, 1, 8, 2], [7, 4, 9, 5, 6], [2, 6, 3, 1, 9], [8, 1, 7, 4, 5]])
+POINTS = [(0.25, 1.75), (1.5, 2.0), (2.875, 0.375), (1.625, 3.25), (3.0, 4.0), (-0.5, 2.25), (3.75, 1.5), (1.5, -0.75)]
+POINTS += [(0.25, 4.5), (-1.25, 2.0), (1.0, -3.0), (4.5, 1.0), (2.0, 5.25)]
+
+sample_points = KernelExercise(
+    """
+__global__ void sample_points(const float* map, const float* points, float* out, int n, int height, int width) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  «float y = points[2 * i], x = points[2 * i + 1];
+  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }
+  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);
+  int top = y, left = x, bottom = min(top + 1, height - 1), right = min(left + 1, width - 1);
+  float down = y - top, across = x - left;
+  float upper = (1 - across) * map[top * width + left] + across * map[top * width + right];
+  float lower = (1 - across) * map[bottom * width + left] + across * map[bottom * width + right];
+  out[i] = (1 - down) * upper + down * lower;»
+}""",
+    launch=lambda values, points: Launch(
+        (values, points, Out((len(points),)), len(points), *values.shape), blocks(len(points)), THREADS
+    ),
+    cases=lambda: [(MAP, torch.tensor(POINTS))],
+    truth=one_by_one,
+    mistakes={
+        "{ out[i] = 0; return; } ⇒ return;": "some of `out` is never set: assign it also where the value is 0",
+        "  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }\n ⇒ ": "wrong far from the map: a sample "
+        "more than one cell outside counts as 0",
+        "  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n ⇒ ": "wrong at the edge: move y and "
+        "x into the map first (step 2)",
+        "min(top + 1, height - 1), right = min(left + 1, width - 1) ⇒ top + 1, right = left + 1": "it reads below the last "
+        "row: in it, the cell below is that row itself",
+        "(1 - down) * upper + down * lower ⇒ down * upper + (1 - down) * lower": "the weights of the rows are turned around",
+        "y = points[2 * i], x = points[2 * i + 1] ⇒ x = points[2 * i], y = points[2 * i + 1]": "x and y are exchanged: y "
+        "comes first in `points`",
+    },
+    hints=[
+        "It is bilinear from lesson 07. Which line of it is which here?",
+        "Four cells: map[top * width + left] and so on, with bottom = min(top + 1, height - 1).",
+        "out[i] = (1 - down) * upper + down * lower, with upper and lower as in Python.",
+    ],
+)  # fmt: skip
+
+
+def launch_first(values: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Launch:
+    shape = (len(rois), values.shape[1], bins, bins)
+    count = math.prod(shape)
+    return Launch((values, rois, Out(shape), count, *values.shape[1:], bins, samples, scale), blocks(count), THREADS)
+
+
+pooled = {"cases": lambda: [(features(), ROIS, BINS, SAMPLES, SCALE)], "truth": roi_align}
+BODY = """float sum = 0;
+  for (int i = p * samples; i < (p + 1) * samples; i++)
+    for (int j = q * samples; j < (q + 1) * samples; j++) {
+      FourCells four = four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x, height, width);
+      for (int t = 0; t < 4; t++) sum += four.weight[t] * map[four.cell[t]];
+    }"""
+STEPS = """float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
+  float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);"""
+WAY_BACK = "int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;"
+MISTAKES = {
+    (" - 0.5f, step_x ⇒ , step_x", " - 0.5f, step_y ⇒ , step_y"): HALF,
+    " / (samples * samples) ⇒ ": SUM,
+    ("(i + 0.5f) ⇒ i", "(j + 0.5f) ⇒ j"): CORNERS,
+}
+
+roi_align_first = KernelExercise(
+    FOUR
+    + f"""__global__ void roi_align_first(const float* features, const float* rois, float* out, int count, int channels,
+                                int height, int width, int bins, int samples, float scale) {{
+  «int n = blockIdx.x * blockDim.x + threadIdx.x;
+  if (n >= count) return;
+  {WAY_BACK}
+  const float* roi = rois + 5 * k;  // image, x1, y1, x2, y2
+  const float* map = features + ((int)roi[0] * channels + c) * height * width;
+  {STEPS}
+  {BODY}
+  out[n] = sum / (samples * samples);»
+}}""",
+    launch=launch_first,
+    mistakes={
+        **MISTAKES,
+        "((int)roi[0] * channels + c) ⇒ c": IMAGE,
+        "int q = n % bins, p = n / bins % bins ⇒ int p = n % bins, q = n / bins % bins": "rows and columns of the bins are "
+        "exchanged: q, the column, changes fastest",
+        "(int)roi[0] * channels + c) * ⇒ (int)roi[0] * channels) *": "every channel holds channel 0: the map of channel c "
+        "begins c maps further on",
+        "  if (n >= count) return;\n ⇒ ": NO_GUARD,
+    },
+    hints=[
+        "Which output is this thread's: which RoI, channel, row and column of bins?",
+        "Number, guard, the way back, then the body of the C++ loops: roi, map, left, top, the steps, the sum.",
+        "const float* map = features + ((int)roi[0] * channels + c) * height * width; and out[n] = sum / (samples * samples);",
+    ],
+    **pooled,
+)  # fmt: skip
+
+
+def launch_better(values: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Launch:
+    """One block per RoI, a thread per channel; the kernel's map is (N, H, W, C), its output (K, bins, bins, C)."""
+    channels, height, width = values.shape[1:]
+    last = values.permute(0, 2, 3, 1).contiguous()
+    out = Out((len(rois), bins, bins, channels))
+    return Launch((last, rois, out, height, width, bins, samples, scale), len(rois), channels)
+
+
+INNER = BODY.replace("\n", "\n    ").replace("map[four.cell[t]]", "map[four.cell[t] * channels + c]")
+roi_align_better = KernelExercise(
+    FOUR
+    + f"""__global__ void roi_align_better(const float* features, const float* rois, float* out, int height, int width,
+                                 int bins, int samples, float scale) {{
+  int k = blockIdx.x, c = threadIdx.x, channels = blockDim.x;
+  const float* roi = rois + 5 * k;  // image, x1, y1, x2, y2
+  const float* map = features + (int)roi[0] * height * width * channels;
+  {STEPS}
+  for (int p = 0; p < bins; p++)
+    for (int q = 0; q < bins; q++) {{
+      «{INNER}
+      out[((k * bins + p) * bins + q) * channels + c] = sum / (samples * samples);»
+    }}
+}}""",
+    launch=launch_better,
+    results=lambda out: out.permute(0, 3, 1, 2),
+    mistakes={
+        "out[((k * bins + p) * bins + q) * channels + c] = sum / (samples * samples) ⇒ "
+        "out[((k * bins + p) * bins + q) * channels + c] = sum": SUM,
+        ("(i + 0.5f) ⇒ i", "(j + 0.5f) ⇒ j"): CORNERS,
+        "map[four.cell[t] * channels + c] ⇒ map[c * height * width + four.cell[t]]": "read as if each channel had a map of "
+        "its own. With channels last, channel c of a cell is number cell * channels + c",
+        "map[four.cell[t] * channels + c] ⇒ map[four.cell[t] + c]": "the cells are read as if they had one channel: channel "
+        "c of a cell is number cell * channels + c",
+        ("float sum = 0; ⇒ ", "  for (int p = 0; ⇒   float sum = 0;\n  for (int p = 0;"): "each bin also has the sum of the "
+        "bins before it: begin each with sum = 0",
+        "out[((k * bins + p) * bins + q) * channels + c] ⇒ out[((k * bins + q) * bins + p) * channels + c]": "rows and "
+        "columns of the bins are exchanged",
+    },
+    hints=[
+        "What is as in the first kernel, and what lies elsewhere in memory?",
+        "The sum over the bin's samples as before; channel c of a cell is map[four.cell[t] * channels + c].",
+        "out[((k * bins + p) * bins + q) * channels + c] = sum / (samples * samples);",
+    ],
+    **pooled,
+)  # fmt: skip
+
+
+def pulled(channels: int = 3) -> tuple:
+    grad = torch.randn(len(ROIS), channels, BINS, BINS, generator=torch.Generator().manual_seed(5))
+    return grad, ROIS, (2, channels, 9, 12), SAMPLES, SCALE
+
+
+def launch_scatter(grad: Tensor, rois: Tensor, shape: tuple, samples: int, scale: float) -> Launch:
+    arguments = (grad, rois, Out(shape, start=0), grad.numel(), *shape[1:], grad.shape[-1], samples, scale)
+    return Launch(arguments, blocks(grad.numel()), THREADS)
+
+
+scatter = KernelExercise(
+    FOUR
+    + f"""__global__ void scatter(const float* grad, const float* rois, float* grad_features, int count, int channels,
+                        int height, int width, int bins, int samples, float scale) {{
+  int n = blockIdx.x * blockDim.x + threadIdx.x;
+  if (n >= count) return;
+  {WAY_BACK}
+  const float* roi = rois + 5 * k;
+  float* map = grad_features + ((int)roi[0] * channels + c) * height * width;
+  {STEPS}
+  float share = grad[n] / (samples * samples);
+  for (int i = p * samples; i < (p + 1) * samples; i++)
+    for (int j = q * samples; j < (q + 1) * samples; j++) {{
+      FourCells four = four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x, height, width);
+      «for (int t = 0; t < 4; t++) atomicAdd(map + four.cell[t], share * four.weight[t]);»
+    }}
+}}""",
+    launch=launch_scatter,
+    cases=lambda: [pulled()],
+    truth=gradient,
+    mistakes={
+        "atomicAdd(map + four.cell[t], share * four.weight[t]) ⇒ map[four.cell[t]] += share * four.weight[t]": "the sums "
+        "may look right here, but two threads can lose each other's: this needs atomicAdd",
+        "share * four.weight[t] ⇒ share": "each of a sample's four cells gets all of it: multiply by the cell's weight",
+        "share * four.weight[t] ⇒ grad[n] * four.weight[t]": "the output is a mean, so each sample gets 1 / (samples * "
+        "samples) of its gradient: that is `share`",
+        "t < 4 ⇒ t < 3": "a sample read four cells; one gets nothing",
+        "atomicAdd( ⇒ atomicExch(": "atomicExch puts a value in the place of another; the shares are to be added",
+    },
+    hints=[
+        "To which cells does a sample give, and how much to each?",
+        "A loop over the four cells; the address of a cell is map + four.cell[t].",
+        "for (int t = 0; t < 4; t++) atomicAdd(map + four.cell[t], share * four.weight[t]);",
+    ],
+)
+
+
+def launch_gather(grad: Tensor, rois: Tensor, shape: tuple, samples: int, scale: float) -> Launch:
+    count = math.prod(shape)
+    arguments = (grad, rois, Out(shape), count, len(rois), *shape[1:], grad.shape[-1], samples, scale)
+    return Launch(arguments, blocks(count), THREADS)
+
+
+gather = KernelExercise(
+    f"""
+__device__ float weight(float at, int cell, int cells) {{  // how much of `cell` a sample reads, along one axis
+  return at < -1 || at > cells ? 0.0f : max(0.0f, 1 - fabsf(min(max(at, 0.0f), cells - 1.0f) - cell));
+}}
+
+__global__ void gather(const float* grad, const float* rois, float* grad_features, int count, int num_rois,
+                       int channels, int height, int width, int bins, int samples, float scale) {{
+  int n = blockIdx.x * blockDim.x + threadIdx.x;
+  if (n >= count) return;
+  int x = n % width, y = n / width % height, c = n / width / height % channels, image = n / width / height / channels;
+  «float sum = 0;
+  for (int k = 0; k < num_rois; k++) {{
+    const float* roi = rois + 5 * k;
+    if (roi[0] != image) continue;
+    {STEPS}
+    for (int i = 0; i < bins * samples; i++)
+      for (int j = 0; j < bins * samples; j++) {{
+        float much = weight(top + (i + 0.5f) * step_y, y, height) * weight(left + (j + 0.5f) * step_x, x, width);
+        sum += much * grad[((k * channels + c) * bins + i / samples) * bins + j / samples];
+      }}
+  }}
+  grad_features[n] = sum / (samples * samples);»
+}}""",
+    launch=launch_gather,
+    cases=lambda: [pulled(1)],
+    truth=gradient,
+    mistakes={
+        **MISTAKES,
+        "    if (roi[0] != image) continue;\n ⇒ ": "each image gets the RoIs of all images: leave out those with another roi[0]",
+        "i / samples) * bins + j / samples ⇒ j / samples) * bins + i / samples": "rows and columns of the bins are exchanged",
+    },
+    hints=[
+        "Which RoIs can owe this cell anything? Which of their samples?",
+        "For each RoI of this image, for each sample (i, j): how much of the cell it reads, times its output's gradient.",
+        "sum += weight(…, y, height) * weight(…, x, width) * grad[((k * channels + c) * bins + i / samples) * bins + j / samples];",
+    ],
+    extra=True,
+)  # fmt: skip
