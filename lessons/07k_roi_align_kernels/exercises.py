@@ -115,6 +115,7 @@ __global__ void sample_points(const float* map, const float* points, float* out,
         "Four cells: map[top * width + left] and so on, with bottom = min(top + 1, height - 1).",
         "out[i] = (1 - down) * upper + down * lower, with upper and lower as in Python.",
     ],
+    extra=True,
 )  # fmt: skip
 
 

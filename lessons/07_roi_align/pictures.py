@@ -1,68 +1,26 @@
-"""The pictures of lesson 07: where samples fall, what rounding moves, how many outputs lean on a cell.
-
-Cell (y, x) of a map covers the square from (x, y) to (x + 1, y + 1): its middle is at x + 0.5, y + 0.5.
-"""
-
-from collections.abc import Sequence
+"""Where samples fall, and what rounding moves."""
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import torch
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from mrcnn.visualize import COLOURS, INK, PAPER, draw_image, new_figure
+from mrcnn.lab.views.maps import draw_bins, draw_map, row_of_axes
+from mrcnn.lab.views.pictures import page
+from mrcnn.lab.views.view import View
+from mrcnn.visualize import COLOURS, INK, PAPER, draw_image
 
 ORANGE, SKY, PINK, GREEN, YELLOW, RED, BLUE = COLOURS
-DOTS_PER_INCH = 80
-SHADES = "cividis"  # from dark to light, also for those who see no colour
 
 
-def row_of_axes(count: int, side: float = 2.9) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with `count` square axes beside one another."""
-    figure = new_figure(count * side, side + 0.3)
-    figure.set_dpi(DOTS_PER_INCH)
-    return figure, np.atleast_1d(figure.subplots(1, count))
-
-
-def draw_map(axes: Axes, values: Tensor, title: str = "", numbers: bool = False) -> None:
-    """A map (H, W), each cell a square; with its value written in the middle if `numbers`."""
-    height, width = values.shape
-    axes.imshow(values.cpu(), extent=(0, width, height, 0), interpolation="nearest", cmap=SHADES)
-    if numbers:
-        low, high = float(values.min()), float(values.max())
-        look = {"ha": "center", "va": "center", "fontsize": 8, "zorder": 5}
-        for y in range(height):
-            for x in range(width):
-                colour = PAPER if float(values[y, x]) < (low + high) / 2 else INK
-                axes.text(x + 0.5, y + 0.5, f"{float(values[y, x]):g}", color=colour, **look)
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=8.5, color=INK, loc="left")
-
-
-def draw_bins(axes: Axes, box: Tensor, bins: int, samples: int = 0, colour: str = RED, dot: float = 5) -> None:
-    """A box (4,) cut into bins x bins; a `dot` for each sample, `samples` per bin along each axis."""
-    x1, y1, x2, y2 = box.tolist()
-    xs, ys = np.linspace(x1, x2, bins + 1), np.linspace(y1, y2, bins + 1)
-    for place, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        wide = 1.8 if place in (0, bins) else 0.7
-        for line in (([x, x], [y1, y2]), ([x1, x2], [y, y])):
-            axes.plot(*line, color=PAPER, linewidth=2 * wide, solid_capstyle="projecting")
-            axes.plot(*line, color=colour, linewidth=wide, solid_capstyle="projecting")
-    if samples:
-        parts = bins * samples
-        x, y = np.meshgrid(*(a + (np.arange(parts) + 0.5) * (b - a) / parts for a, b in ((x1, x2), (y1, y2))))
-        axes.plot(x, y, ".", color=PAPER, markersize=dot, markeredgecolor=INK, markeredgewidth=0.5)
-
-
-def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride: int, samples: int) -> Figure:
+def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride: int, samples: int) -> View:
     """The picture with a box; the features (H, W) with its bins; what RoIAlign makes of it (bins, bins)."""
     figure, axes = row_of_axes(3, 3.2)
     bins = len(pooled)
     draw_image(axes[0], image)
     draw_bins(axes[0], box, 1)
-    axes[0].set_title(f"picture, {image.shape[2]} x {image.shape[1]} pixels, and a box", fontsize=8.5, loc="left")
+    axes[0].set_title(f"picture, {image.shape[2]} x {image.shape[1]} pixels, and a box", fontsize=10, loc="left")
     draw_map(axes[1], features, f"the features there, {bins} x {bins} bins, and samples")
     draw_bins(axes[1], box / stride, bins, samples, dot=3.5)
     (x1, y1, x2, y2), margin = (box / stride).tolist(), 2
@@ -70,10 +28,11 @@ def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride
     axes[1].set(xlim=(middle - half, middle + half), ylim=(y2 + margin, y1 - margin))
     draw_map(axes[2], pooled, f"pooled, {bins} x {bins}")
     figure.tight_layout()
-    return figure
+    words = f"A scene with a box; the features under it, cut into {bins} by {bins} bins with {samples} by {samples} samples each; and what they pool to, from {pooled.min():.0f} to {pooled.max():.0f}."
+    return View.of(figure, words)
 
 
-def two_readings(values: Tensor, box: Tensor) -> Figure:
+def two_readings(values: Tensor, box: Tensor) -> View:
     """A numbered map, a box, and the middle of the box."""
     figure, (axes,) = row_of_axes(1, 3.6)
     height, width = values.shape
@@ -87,14 +46,15 @@ def two_readings(values: Tensor, box: Tensor) -> Figure:
     axes.plot((x1 + x2) / 2, (y1 + y2) / 2, "o", color=SKY, markeredgecolor=INK, markersize=8)
     axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
     axes.set(xticks=range(width + 1), yticks=range(height + 1))
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=10)
     axes.spines[:].set_visible(False)
-    axes.set_title("25 cells, a box, and the middle of the box", fontsize=8.5, color=INK, loc="left")
+    axes.set_title("25 cells, a box, and the middle of the box", fontsize=10, color=INK, loc="left")
     figure.tight_layout()
-    return figure
+    words = f"A map of {height} by {width} cells, numbered 0 to {height * width - 1} row by row, a box from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), and its middle."
+    return View.of(figure, words, lines=True)
 
 
-def rounding(features: Tensor, box: Tensor, bins: int) -> Figure:
+def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     """The same box (in cells) as RoIAlign cuts it, and as RoIPool does: whole cells."""
     figure, axes = row_of_axes(2, 3.3)
     draw_map(axes[0], features, "RoIAlign: nothing is rounded")
@@ -119,7 +79,7 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> Figure:
     axes[1].legend(
         lines,
         ["the true box", "rounded, with its bins"],
-        fontsize=7.5,
+        fontsize=10,
         loc="upper left",
         bbox_to_anchor=(0, 0),
         frameon=False,
@@ -127,10 +87,11 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> Figure:
     for each in axes:
         each.set(xlim=(x1 - 2.5, x2 + 3.5), ylim=(y2 + 3.5, y1 - 2.5))
     figure.tight_layout()
-    return figure
+    words = f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by RoIPool into whole cells: {int((times > 1).sum())} cells are in two bins."
+    return View.of(figure, words)
 
 
-def outlines(image: Tensor, box: Tensor, masks: dict[str, Tensor]) -> Figure:
+def outlines(image: Tensor, box: Tensor, masks: dict[str, Tensor]) -> View:
     """Small masks (28, 28), each stretched back over its box, dashed, and drawn where it passes one half."""
     figure, axes = row_of_axes(len(masks), 3.1)
     x1, y1, x2, y2 = box.tolist()
@@ -143,16 +104,24 @@ def outlines(image: Tensor, box: Tensor, masks: dict[str, Tensor]) -> Figure:
         each.contour(x, y, mask.numpy(), [0.5], colors=[PAPER], linewidths=3.2)
         each.contour(x, y, mask.numpy(), [0.5], colors=[RED], linewidths=1.6)
         each.set(xlim=(x1 - 12, x2 + 12), ylim=(y2 + 12, y1 - 12))
-        each.set_title(name, fontsize=8.5, color=INK, loc="left")
+        each.set_title(name, fontsize=10, color=INK, loc="left")
     figure.tight_layout()
-    return figure
+    words = f"Outlines of a mask, pooled and stretched back over its box, in {len(masks)} ways: {'; '.join(masks)}."
+    return View.of(figure, words)
 
 
-def fan_in(counts: Tensor, boxes: Tensor, bins: int) -> Figure:
-    """How many outputs add to each cell's gradient, with the boxes (in cells) that they come from."""
-    figure, (axes,) = row_of_axes(1, 4.4)
-    draw_map(axes, counts, "how many outputs add to each cell", numbers=True)
-    for box, colour in zip(boxes, (RED, SKY, PINK, GREEN), strict=False):
-        draw_bins(axes, box, 1, colour=colour)
-    figure.tight_layout()
-    return figure
+def curves(moved: Tensor, read: dict[str, list[float]], truth: Tensor) -> View:
+    """Where each op believes that it reads while a box moves by `moved` cells; the truth is the bin's middle."""
+    figure = page(8, 4)
+    axes = figure.subplots()
+    axes.plot(moved, truth, color="black", linewidth=6, alpha=0.15, label="the middle of the bin")
+    for (name, values), look, colour in zip(read.items(), ("o-", "s--"), (BLUE, RED), strict=False):
+        axes.plot(moved, values, look, color=colour, markersize=4, label=name)
+    axes.set(xlabel="the box moves by … cells", ylabel="where it reads")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    off = {name: (torch.tensor(values) - truth).abs().max().item() for name, values in read.items()}
+    words = "; ".join(f"{name} is at most {most:.2f} cells off the truth" for name, most in off.items())
+    return View.of(
+        figure, f"Where the ops read while a box moves by 0 to {moved.max():.1f} cells: {words}.", lines=True
+    )
