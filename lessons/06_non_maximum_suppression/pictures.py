@@ -85,7 +85,8 @@ def overlap_table(iou: Tensor, threshold: float, names: str, kept: Sequence[int]
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     pairs = [
-        f"{names[i]} and {names[j]} {iou[i, j]:.2f}{(', strikes' if i in kept else ', too late') * bool(iou[i, j] > threshold)}"
+        f"{names[i]} and {names[j]} {iou[i, j]:.2f}"
+        + (", strikes" if i in kept else ", too late") * bool(iou[i, j] > threshold)
         for i in range(n)
         for j in range(i + 1, n)
     ]

@@ -198,7 +198,8 @@ __global__ void mask_tiles(const Box<float>* boxes, unsigned long long* words, i
     uses=["tile"],
     mistakes={
         "  __syncthreads();\n ⇒ ": "a thread reads the tile before others have filled it: __syncthreads() is missing",
-        "  __syncthreads();\n  if (i >= n) return;\n ⇒   if (i >= n) return;\n  __syncthreads();\n": "threads without a box "
+        "  __syncthreads();\n  if (i >= n) return;\n ⇒   if (i >= n) return;\n  __syncthreads();\n": "threads "
+        "without a box "
         "go home before the barrier: every thread of the block must come to it",
         "= boxes[first + threadIdx.x]; ⇒ = boxes[min(i, n - 1)];": "the tile is filled with the boxes i; it is for the "
         "boxes j: number first + threadIdx.x",
@@ -208,7 +209,8 @@ __global__ void mask_tiles(const Box<float>* boxes, unsigned long long* words, i
     },
     hints=[
         "Which one box does this thread fetch? Who may go home, and when?",
-        "tile[threadIdx.x] is box first + threadIdx.x, if that is below n; then the barrier; then threads with i >= n go.",
+        "tile[threadIdx.x] is box first + threadIdx.x, if that is below n; then the barrier; then threads with i >= "
+        "n go.",
         "In the loop: if (i < first + b && first + b < n && iou(box, tile[b]) > threshold) word |= 1ull << b;",
     ],
     **words,
@@ -242,10 +244,12 @@ __global__ void scan_words(const unsigned long long* words, unsigned char* kept,
     uses=["dropped"],
     alone=True,
     mistakes={
-        "    __syncthreads();  // all have read\n ⇒ ": "a thread changes a word that another may be reading. Two barriers "
+        "    __syncthreads();  // all have read\n ⇒ ": "a thread changes a word that another may be reading. Two "
+        "barriers "
         "are needed: one after reading bit i, one after writing",
         "keep && w < columns ⇒ w < columns": CHAIN,
-        "if (threadIdx.x == 0) kept[i] = keep; ⇒ kept[i] = keep;": "all threads write kept[i]: one is enough, and more are "
+        "if (threadIdx.x == 0) kept[i] = keep; ⇒ kept[i] = keep;": "all threads write kept[i]: one is enough, and "
+        "more are "
         "a race",
         "dropped[w] |= words ⇒ dropped[w] = words": "what was dropped before is forgotten: add to it, with |=",
         "(i % 64) ⇒ (63 - i % 64)": BITS,
@@ -272,9 +276,11 @@ def in_rounds(overlaps: Tensor) -> tuple[Tensor, int]:
     cases=lambda: [(overlap_matrix(crowd(80), 0.5),), (torch.eye(6).roll(1, 1).triu(1).bool(),)],
     truth=in_rounds,
     mistakes={
-        "kept = ~struck ⇒ return ~struck, 1": "this is the first round's answer: go on until a round changes nothing, and "
+        "kept = ~struck ⇒ return ~struck, 1": "this is the first round's answer: go on until a round changes "
+        "nothing, and "
         "ask ALL boxes in each round",
-        "kept = ~struck ⇒ kept = kept & ~struck": "one that was struck out may come back: each round asks ALL boxes again",
+        "kept = ~struck ⇒ kept = kept & ~struck": "one that was struck out may come back: each round asks ALL boxes "
+        "again",
         "return kept, rounds ⇒ return kept, rounds + 1": "the last round, which changes nothing, does not count",
     },
     hints=[

@@ -43,15 +43,20 @@ def one_sample(values: Tensor, y: float, x: float) -> Tensor:
             "feature_map[top, left] ⇒ feature_map[left, top]",
             "feature_map[bottom, left] ⇒ feature_map[left, bottom]",
         ): "x and y are exchanged: the row comes first, feature_map[y, x]",
-        "return (1 - (y - top)) * upper + (y - top) * lower ⇒ return feature_map[top, left]": "this is one cell's value. "
+        "return (1 - (y - top)) * upper + (y - top) * lower ⇒ return feature_map[top, left]": "this is one cell's "
+        "value. "
         "A sample lies between four cells",
-        "(1 - (y - top)) * upper + (y - top) * lower ⇒ (y - top) * upper + (1 - (y - top)) * lower": "the weights of the "
+        "(1 - (y - top)) * upper + (y - top) * lower ⇒ (y - top) * upper + (1 - (y - top)) * lower": "the weights of "
+        "the "
         "rows are turned around: the nearer a row, the MORE it counts",
-        "    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)\n ⇒ ": "wrong at the edge: a sample within one "
+        "    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)\n ⇒ ": "wrong at the edge: a sample within "
+        "one "
         "cell outside reads the border cell. Move y and x into the map first (step 2)",
-        "min(top + 1, height - 1), min(left + 1, width - 1) ⇒ top + 1, left + 1": "it reads a row or column that the map "
+        "min(top + 1, height - 1), min(left + 1, width - 1) ⇒ top + 1, left + 1": "it reads a row or column that the "
+        "map "
         "does not have: in the last row the cell below is that row itself",
-        "    if not (-1 <= y <= height and -1 <= x <= width):\n        return torch.tensor(0.0)\n ⇒ ": "wrong far from the "
+        "    if not (-1 <= y <= height and -1 <= x <= width):\n        return torch.tensor(0.0)\n ⇒ ": "wrong far "
+        "from the "
         "map: a sample more than one cell outside counts as 0, and is not moved to the border",
     },
     hints=[
@@ -77,7 +82,8 @@ def bilinear(feature_map, y, x):
     cases=lambda: [(feature_map(), torch.tensor([1.5, 0.75, 8.25, 6.0]), BINS, SAMPLES)],
     truth=roi_align,
     mistakes={
-        "(box - 0.5) ⇒ box": "right shape, wrong values: did you leave out the half pixel? The tensor's coordinate is the "
+        "(box - 0.5) ⇒ box": "right shape, wrong values: did you leave out the half pixel? The tensor's coordinate "
+        "is the "
         "drawing's - 0.5",
         "(box - 0.5) ⇒ (box - 1)": "the half pixel is taken off twice: once is enough",
         "out / samples**2 ⇒ out": "each bin is the sum of its samples: divide by how many there are",
@@ -158,7 +164,8 @@ def largest(values: Tensor, box: Tensor, bins: int, p: int, q: int) -> float:
         (
             "rows, columns = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1) ⇒ rows, columns = y2 - y1 + 1, x2 - x1 + 1"
         ): "wrong for a box with x2 < x1: it still has one row and one column, `max(x2 - x1 + 1, 1)` of them",
-        "            if cells.numel():\n                out ⇒             if True:\n                out": "a bin without cells "
+        "            if cells.numel():\n                out ⇒             if True:\n                out": "a bin "
+        "without cells "
         "is 0, and has no largest cell: ask first whether there are any (`cells.numel()`)",
     },
     hints=[

@@ -28,7 +28,8 @@ def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride
     axes[1].set(xlim=(middle - half, middle + half), ylim=(y2 + margin, y1 - margin))
     draw_map(axes[2], pooled, f"pooled, {bins} x {bins}")
     figure.tight_layout()
-    words = f"A scene with a box; the features under it, cut into {bins} by {bins} bins with {samples} by {samples} samples each; and what they pool to, from {pooled.min():.0f} to {pooled.max():.0f}."
+    words = f"A scene with a box; the features under it, cut into {bins} by {bins} bins with {samples} by {samples} "
+    "samples each; and what they pool to, from {pooled.min():.0f} to {pooled.max():.0f}."
     return View.of(figure, words)
 
 
@@ -50,7 +51,8 @@ def two_readings(values: Tensor, box: Tensor) -> View:
     axes.spines[:].set_visible(False)
     axes.set_title("25 cells, a box, and the middle of the box", fontsize=10, color=INK, loc="left")
     figure.tight_layout()
-    words = f"A map of {height} by {width} cells, numbered 0 to {height * width - 1} row by row, a box from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), and its middle."
+    words = f"A map of {height} by {width} cells, numbered 0 to {height * width - 1} row by row, a box from ({x1:g}, "
+    "{y1:g}) to ({x2:g}, {y2:g}), and its middle."
     return View.of(figure, words, lines=True)
 
 
@@ -87,7 +89,8 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     for each in axes:
         each.set(xlim=(x1 - 2.5, x2 + 3.5), ylim=(y2 + 3.5, y1 - 2.5))
     figure.tight_layout()
-    words = f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by RoIPool into whole cells: {int((times > 1).sum())} cells are in two bins."
+    words = f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by "
+    "RoIPool into whole cells: {int((times > 1).sum())} cells are in two bins."
     return View.of(figure, words)
 
 

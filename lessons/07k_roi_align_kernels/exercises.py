@@ -100,14 +100,19 @@ __global__ void sample_points(const float* map, const float* points, float* out,
     truth=one_by_one,
     mistakes={
         "{ out[i] = 0; return; } ⇒ return;": "some of `out` is never set: assign it also where the value is 0",
-        "  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }\n ⇒ ": "wrong far from the map: a sample "
+        "  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }\n ⇒ ": "wrong far from the map: "
+        "a sample "
         "more than one cell outside counts as 0",
-        "  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n ⇒ ": "wrong at the edge: move y and "
+        "  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n ⇒ ": "wrong at the edge: "
+        "move y and "
         "x into the map first (step 2)",
-        "min(top + 1, height - 1), right = min(left + 1, width - 1) ⇒ top + 1, right = left + 1": "it reads below the last "
+        "min(top + 1, height - 1), right = min(left + 1, width - 1) ⇒ top + 1, right = left + 1": "it reads below "
+        "the last "
         "row: in it, the cell below is that row itself",
-        "(1 - down) * upper + down * lower ⇒ down * upper + (1 - down) * lower": "the weights of the rows are turned around",
-        "y = points[2 * i], x = points[2 * i + 1] ⇒ x = points[2 * i], y = points[2 * i + 1]": "x and y are exchanged: y "
+        "(1 - down) * upper + down * lower ⇒ down * upper + (1 - down) * lower": "the weights of the rows are turned "
+        "around",
+        "y = points[2 * i], x = points[2 * i + 1] ⇒ x = points[2 * i], y = points[2 * i + 1]": "x and y are "
+        "exchanged: y "
         "comes first in `points`",
     },
     hints=[
@@ -158,16 +163,19 @@ roi_align_first = KernelExercise(
     mistakes={
         **MISTAKES,
         "((int)roi[0] * channels + c) ⇒ c": IMAGE,
-        "int q = n % bins, p = n / bins % bins ⇒ int p = n % bins, q = n / bins % bins": "rows and columns of the bins are "
+        "int q = n % bins, p = n / bins % bins ⇒ int p = n % bins, q = n / bins % bins": "rows and columns of the "
+        "bins are "
         "exchanged: q, the column, changes fastest",
-        "(int)roi[0] * channels + c) * ⇒ (int)roi[0] * channels) *": "every channel holds channel 0: the map of channel c "
+        "(int)roi[0] * channels + c) * ⇒ (int)roi[0] * channels) *": "every channel holds channel 0: the map of "
+        "channel c "
         "begins c maps further on",
         "  if (n >= count) return;\n ⇒ ": NO_GUARD,
     },
     hints=[
         "Which output is this thread's: which RoI, channel, row and column of bins?",
         "Number, guard, the way back, then the body of the C++ loops: roi, map, left, top, the steps, the sum.",
-        "const float* map = features + ((int)roi[0] * channels + c) * height * width; and out[n] = sum / (samples * samples);",
+        "const float* map = features + ((int)roi[0] * channels + c) * height * width; and out[n] = sum / (samples * "
+        "samples);",
     ],
     **pooled,
 )  # fmt: skip
@@ -202,11 +210,14 @@ roi_align_better = KernelExercise(
         "out[((k * bins + p) * bins + q) * channels + c] = sum / (samples * samples) ⇒ "
         "out[((k * bins + p) * bins + q) * channels + c] = sum": SUM,
         ("(i + 0.5f) ⇒ i", "(j + 0.5f) ⇒ j"): CORNERS,
-        "map[four.cell[t] * channels + c] ⇒ map[c * height * width + four.cell[t]]": "read as if each channel had a map of "
+        "map[four.cell[t] * channels + c] ⇒ map[c * height * width + four.cell[t]]": "read as if each channel had a "
+        "map of "
         "its own. With channels last, channel c of a cell is number cell * channels + c",
-        "map[four.cell[t] * channels + c] ⇒ map[four.cell[t] + c]": "the cells are read as if they had one channel: channel "
+        "map[four.cell[t] * channels + c] ⇒ map[four.cell[t] + c]": "the cells are read as if they had one channel: "
+        "channel "
         "c of a cell is number cell * channels + c",
-        ("float sum = 0; ⇒ ", "  for (int p = 0; ⇒   float sum = 0;\n  for (int p = 0;"): "each bin also has the sum of the "
+        ("float sum = 0; ⇒ ", "  for (int p = 0; ⇒   float sum = 0;\n  for (int p = 0;"): "each bin also has the sum "
+        "of the "
         "bins before it: begin each with sum = 0",
         "out[((k * bins + p) * bins + q) * channels + c] ⇒ out[((k * bins + q) * bins + p) * channels + c]": "rows and "
         "columns of the bins are exchanged",
@@ -251,7 +262,8 @@ scatter = KernelExercise(
     cases=lambda: [pulled()],
     truth=gradient,
     mistakes={
-        "atomicAdd(map + four.cell[t], share * four.weight[t]) ⇒ map[four.cell[t]] += share * four.weight[t]": "the sums "
+        "atomicAdd(map + four.cell[t], share * four.weight[t]) ⇒ map[four.cell[t]] += share * four.weight[t]": "the "
+        "sums "
         "may look right here, but two threads can lose each other's: this needs atomicAdd",
         "share * four.weight[t] ⇒ share": "each of a sample's four cells gets all of it: multiply by the cell's weight",
         "share * four.weight[t] ⇒ grad[n] * four.weight[t]": "the output is a mean, so each sample gets 1 / (samples * "
@@ -302,13 +314,17 @@ __global__ void gather(const float* grad, const float* rois, float* grad_feature
     truth=gradient,
     mistakes={
         **MISTAKES,
-        "    if (roi[0] != image) continue;\n ⇒ ": "each image gets the RoIs of all images: leave out those with another roi[0]",
-        "i / samples) * bins + j / samples ⇒ j / samples) * bins + i / samples": "rows and columns of the bins are exchanged",
+        "    if (roi[0] != image) continue;\n ⇒ ": "each image gets the RoIs of all images: leave out those with "
+        "another roi[0]",
+        "i / samples) * bins + j / samples ⇒ j / samples) * bins + i / samples": "rows and columns of the bins are "
+        "exchanged",
     },
     hints=[
         "Which RoIs can owe this cell anything? Which of their samples?",
-        "For each RoI of this image, for each sample (i, j): how much of the cell it reads, times its output's gradient.",
-        "sum += weight(…, y, height) * weight(…, x, width) * grad[((k * channels + c) * bins + i / samples) * bins + j / samples];",
+        "For each RoI of this image, for each sample (i, j): how much of the cell it reads, times its output's "
+        "gradient.",
+        "sum += weight(…, y, height) * weight(…, x, width) * grad[((k * channels + c) * bins + i / samples) * bins + "
+        "j / samples];",
     ],
     extra=True,
 )  # fmt: skip
