@@ -4,8 +4,8 @@
     python lessons/build.py 04 07k           these
     python lessons/build.py --copies DIR     none: copies for a learner, without results   (make lessons)
 
-A lesson is a folder: `lesson.py`, its text and cells in jupytext's percent format, and what it imports, `exercises.py` and
-`pictures.py`. `lesson.ipynb` is made from them, so edit these. What the cells of lesson.py mean:
+A lesson is a folder: `lesson.py`, its text and cells in jupytext's percent format, and what it imports, `exercises.py`
+and `pictures.py`. `lesson.ipynb` is made from them, so edit these. What the cells of lesson.py mean:
 
 - An empty cell marked `exercise="name"` stands for that record of exercises.py. It becomes the stub, the check, and a
   folded cell with the hints and the solution.

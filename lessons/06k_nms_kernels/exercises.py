@@ -56,8 +56,8 @@ def kept_flags(boxes: Tensor, threshold: float) -> Tensor:
 
 sorted_nms = KernelExercise(
     HEAD
-    + """// Boxes (n,) sorted, the best first. Writes kept[i] = 1 or 0 for every box: first all are kept; then each box that
-// is still kept strikes out the later ones that it overlaps.
+    + """// Boxes (n,) sorted, the best first. Writes kept[i] = 1 or 0 for every box. First all are kept; then each box
+// that is still kept strikes out the later ones that it overlaps.
 void sorted_nms(const Box<float>* boxes, unsigned char* kept, int n, float threshold) {
   «for (int i = 0; i < n; ++i) kept[i] = 1;
   for (int i = 0; i < n; ++i) {
@@ -126,7 +126,7 @@ __global__ void pair_matrix(const Box<float>* boxes, unsigned char* overlaps, in
         "1 << b ⇒ 2 << b": "everything is twice too large: bits[0] is worth 1 << 0, which is 1",
         "word |= 1 << b ⇒ word += 1": "this counts the true bits; each has its own worth, 1 << b",
     },
-    hints=["What is bit b worth?", "Begin with 0 and switch on, one after the other, the bits that are true.", "word |= 1 << b"],
+    hints=["What is bit b worth?", "Begin with 0 and switch on the bits that are true.", "word |= 1 << b"],
 )  # fmt: skip
 def pack(bits):
     """The number whose bit b is on where bits[b] is true. `bits` is a list of at most 64 bools."""
@@ -181,7 +181,7 @@ __global__ void mask_words(const Box<float>* boxes, unsigned long long* words, i
 
 mask_tiles = KernelExercise(
     HEAD
-    + """// As mask_words. First this thread fetches one box of the tile, if there is one; then all wait; then box j is tile[b].
+    + """// As mask_words. First this thread fetches one box of the tile, if there is one; then all wait; j is tile[b].
 __global__ void mask_tiles(const Box<float>* boxes, unsigned long long* words, int n, float threshold) {
   __shared__ Box<float> tile[64];  // tile[b] is box first + b
   int first = blockIdx.x * 64, i = blockIdx.y * 64 + threadIdx.x;

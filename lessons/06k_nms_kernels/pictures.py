@@ -97,5 +97,6 @@ def scan_steps(bits: np.ndarray, kept: Sequence[int], steps: int = 8) -> View:
         "the words of `dropped`, after each box that is kept (green): black struck out now, grey before",
         fontsize=9, color=INK, loc="left",
     )  # fmt: skip
-    words = f"The words of `dropped` while the first {min(steps, len(kept))} kept boxes strike: {', '.join(map(str, kept[:steps]))}."
+    rows = ", ".join(map(str, kept[:steps]))
+    words = f"The words of `dropped` while the first {min(steps, len(kept))} kept boxes strike: {rows}."
     return View.of(figure, words, lines=True)

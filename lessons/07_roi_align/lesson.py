@@ -16,6 +16,8 @@
 # **Files** `mrcnn/ops/pooling.py`, `mrcnn/ops/reference.py`. The same in C++ and CUDA is lesson 07k.
 
 # %%
+import math
+
 import exercises
 import pictures
 import torch

@@ -64,8 +64,12 @@ __global__ void to_cells(const float* pixels, float* cells, float scale, int n) 
         " - 0.5f ⇒ ": HALF,
         "pixels[i] * scale - 0.5f ⇒ (pixels[i] - 0.5f) * scale": HALF_FIRST,
     },
-    hints=["Number, guard, one line of work.", "int i = blockIdx.x * blockDim.x + threadIdx.x;", "cells[i] = pixels[i] * scale - 0.5f;"],
-)  # fmt: skip
+    hints=[
+        "Number, guard, one line of work.",
+        "int i = blockIdx.x * blockDim.x + threadIdx.x;",
+        "cells[i] = pixels[i] * scale - 0.5f;",
+    ],
+)
 
 
 def one_by_one(values: Tensor, points: Tensor) -> Tensor:
