@@ -20,8 +20,8 @@ def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride
     bins = len(pooled)
     draw_image(axes[0], image)
     draw_bins(axes[0], box, 1)
-    axes[0].set_title(f"picture, {image.shape[2]} x {image.shape[1]} pixels, and a box", fontsize=10, loc="left")
-    draw_map(axes[1], features, f"the features there, {bins} x {bins} bins, and samples")
+    axes[0].set_title(f"{image.shape[2]} x {image.shape[1]} pixels, and a box", fontsize=10, loc="left")
+    draw_map(axes[1], features, f"the features, {bins} x {bins} bins")
     draw_bins(axes[1], box / stride, bins, samples, dot=3.5)
     (x1, y1, x2, y2), margin = (box / stride).tolist(), 2
     middle, half = (x1 + x2) / 2, (y2 - y1) / 2 + margin
@@ -61,7 +61,7 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     figure, axes = row_of_axes(2, 3.3)
     draw_map(axes[0], features, "RoIAlign: nothing is rounded")
     draw_bins(axes[0], box, bins, 2)
-    draw_map(axes[1], features, "RoIPool: whole cells (hatched: in two bins)")
+    draw_map(axes[1], features, "RoIPool: whole cells")
     x1, y1, x2, y2 = (int(v) for v in (box + 0.5).floor())
     edges = [
         [(a + p * (b + 1 - a) // bins, a - (-(p + 1) * (b + 1 - a) // bins)) for p in range(bins)]
@@ -80,7 +80,7 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     lines = [Line2D([], [], color=colour, linewidth=wide) for colour, wide in ((RED, 1.8), (ORANGE, 1.5))]
     axes[1].legend(
         lines,
-        ["the true box", "rounded, with its bins"],
+        ["the true box", "rounded, with its bins; hatched: cells in two bins"],
         fontsize=10,
         loc="upper left",
         bbox_to_anchor=(0, 0),

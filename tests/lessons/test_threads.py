@@ -158,6 +158,16 @@ def test_the_parts_of_a_struct_are_one_step():
     assert sorted(steps) == ["R x[0-3]", "R x[4-7]", "W y[0-3]", "W y[4-7]"]
 
 
+def test_the_turns_of_a_loop_are_steps_of_their_own():
+    trace = run("strided", 1, 3, torch.arange(3.0), torch.zeros(3), 1)
+    assert len(threads.timeline(trace).data["steps"]) == 6
+    loop = Program("""
+    __global__ void sum(const unsigned char* x, float* y) { for (int i = 0; i < 3; ++i) y[0] += x[i]; }""")
+    trace = loop.trace("sum", 1, 1, torch.ones(3, dtype=torch.uint8), torch.zeros(1))
+    read = [text for _, text in threads.timeline(trace, buffers=["x"]).data["steps"]]
+    assert read == ["R x[0]", "R x[1]", "R x[2]"]
+
+
 def test_counts():
     trace = run("sums", 2, 6, torch.arange(12.0), torch.zeros(4))
     assert threads.count_accesses(trace) == {

@@ -175,7 +175,7 @@ def _steps(
     for row in np.flatnonzero(chosen).tolist():
         last = groups[-1] if groups else []
         same = last and all(each[last[-1]] == each[row] for each in (thread, line, op, buffer))
-        if same and span[row][0] not in {span[r][0] for r in last} and _one_run(span, [*last, row]):
+        if same and span[row][0] not in {span[r][0] for r in last} and _one_struct(trace, span, [*last, row]):
             last.append(row)
         else:
             groups.append([row])
@@ -189,9 +189,12 @@ def _steps(
     return numbers, steps
 
 
-def _one_run(span: np.ndarray, rows: list[int]) -> bool:
-    """Whether the cells lie within 16 bytes' worth of each other: parts of one struct."""
-    return max(span[r][1] for r in rows) - min(span[r][0] for r in rows) <= 4
+def _one_struct(trace: Trace, span: np.ndarray, rows: list[int]) -> bool:
+    """Whether accesses are to parts of one struct: what a parameter points to, or 16 bytes of a shared array."""
+    name, cells = trace.buffer[rows[0]], [cell for row in rows for cell in span[row]]
+    item = int(trace.events["bytes"][rows[0]])
+    unit = trace.units.get(name, 16) // item  # cells in a struct
+    return unit > 1 and min(cells) // unit == (max(cells) - 1) // unit
 
 
 def _draw_waits(axes: Axes, rounds: np.ndarray, columns: int) -> None:
