@@ -10,9 +10,10 @@ from mrcnn.lab.check import exercise
 
 BINS, SAMPLES = 3, 2
 MAP = torch.tensor([[0.0, 3, 1, 8, 2], [7, 4, 9, 5, 6], [2, 6, 3, 1, 9], [8, 1, 7, 4, 5]])
-POINTS = [(0.25, 1.75), (1.5, 2.0), (2.875, 0.375), (1.625, 3.25)]  # y, x: inside the map
+POINTS = [(0.25, 1.75), (1.5, 2.0), (2.875, 0.375), (1.625, 3.25), (1.25, 2.75)]  # y, x: inside the map
 EDGE = [(3.0, 4.0), (-0.5, 2.25), (3.75, 1.5), (1.5, -0.75), (0.25, 4.5)]
 OUTSIDE = [(-1.25, 2.0), (1.0, -3.0), (4.5, 1.0), (2.0, 5.25)]
+DEALT_OUT = "samples that follow one another belong to one bin: sample i is in bin i // samples"
 CORNERS = "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5"
 
 
@@ -30,34 +31,26 @@ def roi_align(values: Tensor, box: Tensor, bins: int, samples: int) -> Tensor:
     return op(values[None, None], roi, (bins, bins), 1.0, samples, True)[0, 0]
 
 
-def one_sample(values: Tensor, y: float, x: float) -> Tensor:
-    """A RoI of no size has one sample, at its corner."""
-    return roi_align(values, torch.tensor([x, y, x, y]) + 0.5, 1, 1)[0, 0]
-
-
 @exercise(
     cases=lambda: [(MAP, *point) for point in POINTS + EDGE + OUTSIDE],
-    truth=one_sample,
+    truth=lambda values, y, x: roi_align(values, torch.tensor([x, y, x, y]) + 0.5, 1, 1)[0, 0],  # of no size
     mistakes={
-        (
-            "feature_map[top, left] ⇒ feature_map[left, top]",
-            "feature_map[bottom, left] ⇒ feature_map[left, bottom]",
-        ): "x and y are exchanged: the row comes first, feature_map[y, x]",
+        "bilinear(feature_map, y, x) ⇒ bilinear(feature_map, x, y)": "x and y are exchanged: y says which row",
+        "feature_map[ ⇒ feature_map.T[": "the row comes first: feature_map[top, left], not [left, top]",
         "return (1 - (y - top)) * upper + (y - top) * lower ⇒ return feature_map[top, left]": "this is one cell's "
-        "value. "
-        "A sample lies between four cells",
-        "(1 - (y - top)) * upper + (y - top) * lower ⇒ (y - top) * upper + (1 - (y - top)) * lower": "the weights of "
-        "the "
-        "rows are turned around: the nearer a row, the MORE it counts",
-        "    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)\n ⇒ ": "wrong at the edge: a sample within "
-        "one "
-        "cell outside reads the border cell. Move y and x into the map first (step 2)",
+        "value, the top left one. A sample lies between four cells",
+        "return (1 - (y - top)) * upper + (y - top) * lower ⇒ return feature_map[round(y), round(x)]": "this is the "
+        "nearest cell's value. A sample lies between four cells",
+        "    upper ⇒     y, x = 2 * top + 1 - y, 2 * left + 1 - x\n    upper": "the weights are turned around: the "
+        "nearer a cell, the MORE it counts. A sample 0.25 below row 0 reads 0.75 of row 0",
+        "    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)\n ⇒ ": "right inside the map, wrong at its "
+        "edge: a sample within one cell outside reads the border cell. Move y and x into the map (step 2)",
         "min(top + 1, height - 1), min(left + 1, width - 1) ⇒ top + 1, left + 1": "it reads a row or column that the "
-        "map "
-        "does not have: in the last row the cell below is that row itself",
-        "    if not (-1 <= y <= height and -1 <= x <= width):\n        return torch.tensor(0.0)\n ⇒ ": "wrong far "
-        "from the "
-        "map: a sample more than one cell outside counts as 0, and is not moved to the border",
+        "map does not have: in the last row the cell below is that row itself (step 3)",
+        "-1 <= y <= height and -1 <= x <= width ⇒ True": "right on the map, wrong far from it: a sample more than one "
+        "cell outside counts as 0, and is not moved to the border (step 1)",
+        "-1 <= y <= height and -1 <= x <= width ⇒ 0 <= y <= height - 1 and 0 <= x <= width - 1": "a sample less than "
+        "one cell outside is not 0: it reads the border cell (step 1)",
     },
     hints=[
         "Which four cells lie around the point, and how near is each?",
@@ -82,16 +75,14 @@ def bilinear(feature_map, y, x):
     cases=lambda: [(feature_map(), torch.tensor([1.5, 0.75, 8.25, 6.0]), BINS, SAMPLES)],
     truth=roi_align,
     mistakes={
-        "(box - 0.5) ⇒ box": "right shape, wrong values: did you leave out the half pixel? The tensor's coordinate "
-        "is the "
-        "drawing's - 0.5",
+        "(box - 0.5) ⇒ box": "did you leave out the half pixel? The tensor's coordinate is the drawing's - 0.5",
         "(box - 0.5) ⇒ (box - 1)": "the half pixel is taken off twice: once is enough",
         "out / samples**2 ⇒ out": "each bin is the sum of its samples: divide by how many there are",
         "(i + 0.5) * step_y, x1 + (j + 0.5) * step_x ⇒ i * step_y, x1 + j * step_x": CORNERS,
         "x1, y1, x2, y2 = ⇒ y1, x1, y2, x2 =": "x and y are exchanged: a box is x1, y1, x2, y2, and rows go with y",
         "out[p, q] ⇒ out[q, p]": "rows and columns of the result are exchanged",
-        ("(x2 - x1) / (bins * samples) ⇒ (x2 - x1) / bins", "(y2 - y1) / (bins * samples) ⇒ (y2 - y1) / bins"): "a "
-        "sample's part is 1 / (bins * samples) of the box's side, not 1 / bins",
+        "out[p, q] ⇒ out[i % bins, j % bins]": DEALT_OUT,
+        " / (bins * samples) ⇒  / bins": "a sample's part is 1 / (bins * samples) of the box's side, not 1 / bins",
     },
     hints=[
         "How long is one sample's part of the box, along x? Along y?",
@@ -113,60 +104,44 @@ def pool_one(feature_map, box, bins, samples):
 
 
 def roi_pool(values: Tensor, box: Tensor, bins: int) -> Tensor:
-    """torchvision's on the part of the map that the box covers, with a rim that no cell is smaller than."""
-    try:
-        from torchvision.ops import roi_pool as op
-    except ImportError:
-        return torch.tensor([[largest(values, box, bins, p, q) for q in range(bins)] for p in range(bins)])
-    return op(values[None, None], torch.cat([torch.zeros(1), box])[None], (bins, bins), 1.0)[0, 0]
+    """Of each bin, every cell of the map is asked whether it lies there."""
 
+    def inside(cell: int, cells: int, p: int) -> bool:
+        return 0 <= cell < cells and p * cells < (cell + 1) * bins and cell * bins < (p + 1) * cells
 
-def largest(values: Tensor, box: Tensor, bins: int, p: int, q: int) -> float:
-    """One bin of RoIPool, cell by cell."""
     x1, y1, x2, y2 = (math.floor(v + 0.5) for v in box.tolist())
-    found = []
-    for number, start, end in ((p, y1, y2), (q, x1, x2)):
-        length = max(end - start + 1, 1)
-        found.append(
-            [start + c for c in range(length) if number * length // bins <= c < -(-(number + 1) * length // bins)]
-        )
-    inside = [
-        values[y, x].item() for y in found[0] for x in found[1] if 0 <= y < len(values) and 0 <= x < values.shape[1]
+    n, m = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+    cells = [(y - y1, x - x1, values[y, x].item()) for y, x in torch.ones_like(values).nonzero().tolist()]
+    found = [
+        [[v for y, x, v in cells if inside(y, n, p) and inside(x, m, q)] for q in range(bins)] for p in range(bins)
     ]
-    return max(inside, default=0.0)
+    return torch.tensor([[max(those, default=0.0) for those in row] for row in found])
+
+
+# Inside the map; over its top left and its bottom right border; outside it; with x2 < x1.
+BOXES = torch.tensor([[1.75, 0.6, 5, 4.7], [-3, -3, 3, 3], [2, 2, 9, 9], [-9, -9, -5, -5], [4, 1, 1, 4]])
 
 
 @exercise(
-    cases=lambda: [
-        (feature_map(), torch.tensor([1.75, 0.6, 8.25, 6.7]), BINS),
-        (feature_map()[:6, :6], torch.tensor([-3.0, -3, 3, 3]), BINS),
-        (feature_map()[:6, :6], torch.tensor([2.0, 2, 9, 9]), BINS),
-        (feature_map()[:6, :6], torch.tensor([-9.0, -9, -5, -5]), BINS),
-        (feature_map()[:6, :6], torch.tensor([4.0, 1, 1, 4]), BINS),
-    ],
+    cases=lambda: [(feature_map()[:6, :6], box, BINS) for box in BOXES],
     truth=roi_pool,
     mistakes={
         "cells.max() ⇒ cells.mean()": "each bin is the mean of its cells; RoIPool takes the largest",
         "out[p, q] ⇒ out[q, p]": "rows and columns of the result are exchanged",
-        (
-            "y2 - y1 + 1 ⇒ y2 - y1",
-            "x2 - x1 + 1 ⇒ x2 - x1",
-        ): "the last row and column are left out: cells are counted from round(x1) to round(x2), both included",
-        "math.floor(v + 0.5) ⇒ math.floor(v)": "the box is cut off to whole cells, not rounded to the nearest",
-        (
-            "max(top, 0) : ⇒ top :",
-            "max(left, 0) : ⇒ left :",
-        ): "a slice from -1 begins at the LAST row: clip each bin's first row and column, `max(top, 0)`",
-        (
-            ": max(bottom, 0) ⇒ : bottom",
-            ": max(right, 0) ⇒ : right",
-        ): "a slice up to -1 ends before the LAST row: clip each bin's end too, `max(bottom, 0)`",
-        (
-            "rows, columns = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1) ⇒ rows, columns = y2 - y1 + 1, x2 - x1 + 1"
-        ): "wrong for a box with x2 < x1: it still has one row and one column, `max(x2 - x1 + 1, 1)` of them",
-        "            if cells.numel():\n                out ⇒             if True:\n                out": "a bin "
-        "without cells "
-        "is 0, and has no largest cell: ask first whether there are any (`cells.numel()`)",
+        ("y2 - y1 + 1 ⇒ y2 - y1", "x2 - x1 + 1 ⇒ x2 - x1"): "the last row and column are left out: cells are counted "
+        "from round(x1) to round(x2), both included",
+        "math.floor(v + 0.5) ⇒ math.floor(v)": "the box is cut off to whole cells (int or floor), not rounded to the "
+        "nearest (or did you take the half pixel off? RoIPool does not)",
+        ("max(top, 0) ⇒ top", "max(left, 0) ⇒ left"): "right inside the map, wrong over its top left border: a slice "
+        "from -1 begins at the LAST row. Clip each bin's first row and column, `max(top, 0)`",
+        ("max(bottom, 0) ⇒ bottom", "max(right, 0) ⇒ right"): "wrong for a box that lies outside the map, above it and "
+        "to its left: a slice up to -1 ends before the LAST row. Clip each bin's end too, `max(bottom, 0)`",
+        "if cells.numel() ⇒ if True": "a bin without cells is 0, and has no largest cell: ask first whether there are "
+        "any (`cells.numel()`)",
+        ("max(y2 - y1 + 1, 1) ⇒ y2 - y1 + 1", "max(x2 - x1 + 1, 1) ⇒ x2 - x1 + 1"): "wrong for a box with x2 < x1: it "
+        "still has one row and one column, `max(x2 - x1 + 1, 1)` of them",
+        "in box.tolist() ⇒ in box.clamp(0, feature_map.shape[0] - 1).tolist()": "the box is clipped to the map too "
+        "early: cut all of it into bins first, then clip each bin",
     },
     hints=[
         "Where are the four corners after rounding? How many rows does the box then have?",
@@ -192,13 +167,8 @@ def roi_pool_one(feature_map, box, bins):
 
 def weights_by_probing(start: float, length: float, bins: int, samples: int, cells: int) -> Tensor:
     """Each cell in turn is 1 and all others 0: what the op then says is the cell's weight."""
-    columns = []
-    for cell in range(cells):
-        values = torch.zeros(1, cells)
-        values[0, cell] = 1
-        box = torch.tensor([start + 0.5, 0.5, start + length + 0.5, 0.5])
-        columns.append(roi_align(values, box, bins, samples)[0])
-    return torch.stack(columns, dim=1)
+    box = torch.tensor([start + 0.5, 0.5, start + length + 0.5, 0.5])
+    return torch.stack([roi_align(one[None], box, bins, samples)[0] for one in torch.eye(cells)], dim=1)
 
 
 @exercise(
@@ -210,6 +180,8 @@ def weights_by_probing(start: float, length: float, bins: int, samples: int, cel
         "at.clamp(0, cells - 1)",
         " * inside[:, None] ⇒ ": "samples more than a cell outside the map count as 0, not as the border cell",
         "+ 0.5) * length ⇒ + 0.0) * length": CORNERS,
+        "at = start ⇒ at = start - 0.5": "the half pixel is taken off already: `start` is in the tensor's coordinates",
+        "view(bins, samples, cells).mean(1) ⇒ view(samples, bins, cells).mean(0)": DEALT_OUT,
     },
     hints=[
         "Where do the bins * samples samples lie? How far is each from each cell?",

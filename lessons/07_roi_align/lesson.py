@@ -236,9 +236,7 @@ values = features[1:, :1].clone().requires_grad_()
 roi = torch.cat([torch.zeros(1), rois[1, 1:]])[None]
 ops.roi_align(values, roi, BINS, SCALE, SAMPLES, aligned=True).backward(grad[None, None])
 difference = (gradient_one(grad, rows, columns) - values.grad[0, 0]).abs().max()
-print(
-    f"yours or the lesson's ({lab.whose(gradient_one)}) and the op's gradient differ by at most {float(difference):.1e}"
-)
+print(f"the one line ({lab.whose(gradient_one)}) and the op's gradient differ by at most {float(difference):.1e}")
 
 # %% [markdown]
 # ## Break it: which check would notice?

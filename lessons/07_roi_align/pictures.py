@@ -29,7 +29,7 @@ def opening(image: Tensor, features: Tensor, box: Tensor, pooled: Tensor, stride
     draw_map(axes[2], pooled, f"pooled, {bins} x {bins}")
     figure.tight_layout()
     words = f"A scene with a box; the features under it, cut into {bins} by {bins} bins with {samples} by {samples} "
-    "samples each; and what they pool to, from {pooled.min():.0f} to {pooled.max():.0f}."
+    words += f"samples each; and what they pool to, from {pooled.min():.0f} to {pooled.max():.0f}."
     return View.of(figure, words)
 
 
@@ -45,14 +45,13 @@ def two_readings(values: Tensor, box: Tensor) -> View:
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=RED, alpha=0.2))
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=RED, linewidth=1.8))
     axes.plot((x1 + x2) / 2, (y1 + y2) / 2, "o", color=SKY, markeredgecolor=INK, markersize=8)
-    axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
-    axes.set(xticks=range(width + 1), yticks=range(height + 1))
+    axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), xticks=range(width + 1), yticks=range(height + 1))
     axes.tick_params(labelsize=10)
     axes.spines[:].set_visible(False)
     axes.set_title("25 cells, a box, and the middle of the box", fontsize=10, color=INK, loc="left")
     figure.tight_layout()
-    words = f"A map of {height} by {width} cells, numbered 0 to {height * width - 1} row by row, a box from ({x1:g}, "
-    "{y1:g}) to ({x2:g}, {y2:g}), and its middle."
+    words = f"A map of {height} by {width} cells, numbered 0 to {height * width - 1} row by row, a box from "
+    words += f"({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), and its middle."
     return View.of(figure, words, lines=True)
 
 
@@ -63,13 +62,13 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     draw_bins(axes[0], box, bins, 2)
     draw_map(axes[1], features, "RoIPool: whole cells")
     x1, y1, x2, y2 = (int(v) for v in (box + 0.5).floor())
-    edges = [
-        [(a + p * (b + 1 - a) // bins, a - (-(p + 1) * (b + 1 - a) // bins)) for p in range(bins)]
-        for a, b in ((y1, y2), (x1, x2))
-    ]
+    rows, columns = (
+        [(a + p * n // bins, a - (-(p + 1) * n // bins)) for p in range(bins)]
+        for a, n in ((y1, y2 + 1 - y1), (x1, x2 + 1 - x1))
+    )
     times = np.zeros(features.shape, dtype=int)
-    for top, bottom in edges[0]:
-        for left, right in edges[1]:
+    for top, bottom in rows:
+        for left, right in columns:
             times[top:bottom, left:right] += 1
             place = ((left, top), right - left, bottom - top)
             axes[1].add_patch(Rectangle(*place, fill=False, edgecolor=PAPER, linewidth=3))
@@ -78,19 +77,15 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> View:
         axes[1].add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=PAPER, linewidth=0, hatch="////"))
     draw_bins(axes[1], box, 1)
     lines = [Line2D([], [], color=colour, linewidth=wide) for colour, wide in ((RED, 1.8), (ORANGE, 1.5))]
-    axes[1].legend(
-        lines,
-        ["the true box", "rounded, with its bins; hatched: cells in two bins"],
-        fontsize=10,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        frameon=False,
-    )
+    look = {"fontsize": 10, "loc": "upper left", "bbox_to_anchor": (0, 0), "frameon": False}
+    axes[1].legend(lines, ["the true box", "rounded, with its bins; hatched: cells in two bins"], **look)
     for each in axes:
         each.set(xlim=(x1 - 2.5, x2 + 3.5), ylim=(y2 + 3.5, y1 - 2.5))
     figure.tight_layout()
-    words = f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by "
-    "RoIPool into whole cells: {int((times > 1).sum())} cells are in two bins."
+    words = (
+        f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by RoIPool "
+    )
+    words += f"into whole cells: {int((times > 1).sum())} cells are in two bins."
     return View.of(figure, words)
 
 
@@ -101,11 +96,9 @@ def outlines(image: Tensor, box: Tensor, masks: dict[str, Tensor]) -> View:
     for each, (name, mask) in zip(axes, masks.items(), strict=True):
         draw_image(each, image)
         each.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=INK, linestyle="--", linewidth=1))
-        rows, columns = mask.shape
-        x = x1 + (np.arange(columns) + 0.5) * (x2 - x1) / columns
-        y = y1 + (np.arange(rows) + 0.5) * (y2 - y1) / rows
-        each.contour(x, y, mask.numpy(), [0.5], colors=[PAPER], linewidths=3.2)
-        each.contour(x, y, mask.numpy(), [0.5], colors=[RED], linewidths=1.6)
+        y, x = ((np.arange(n) + 0.5) / n for n in mask.shape)
+        for colour, wide in ((PAPER, 3.2), (RED, 1.6)):
+            each.contour(x1 + x * (x2 - x1), y1 + y * (y2 - y1), mask.numpy(), [0.5], colors=[colour], linewidths=wide)
         each.set(xlim=(x1 - 12, x2 + 12), ylim=(y2 + 12, y1 - 12))
         each.set_title(name, fontsize=10, color=INK, loc="left")
     figure.tight_layout()
@@ -125,6 +118,5 @@ def curves(moved: Tensor, read: dict[str, list[float]], truth: Tensor) -> View:
     axes.spines[["top", "right"]].set_visible(False)
     off = {name: (torch.tensor(values) - truth).abs().max().item() for name, values in read.items()}
     words = "; ".join(f"{name} is at most {most:.2f} cells off the truth" for name, most in off.items())
-    return View.of(
-        figure, f"Where the ops read while a box moves by 0 to {moved.max():.1f} cells: {words}.", lines=True
-    )
+    words = f"Where the ops read while a box moves by 0 to {moved.max():.1f} cells: {words}."
+    return View.of(figure, words, lines=True)

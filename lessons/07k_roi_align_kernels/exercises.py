@@ -1,6 +1,7 @@
 """RoIAlign, down to the thread: what the learner writes."""
 
 import math
+import re
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ NO_GUARD = "the last block has threads too many: `if (i >= n) return;`"
 HALF = "did you leave out the half pixel? A coordinate in cells is x * scale - 0.5f"
 HALF_FIRST = "the half pixel is one of the map: multiply by scale first, then take off 0.5f"
 SUM = "each output is the sum of its samples: divide by how many there are"
+PART = "a sample's part is 1 / (bins * samples) of the box's side, not 1 / bins"
+UNITS = "box and map are not in the same units: multiply the coordinates by scale"
+BIN_0 = "every bin has the samples of bin 0: those of bin p are p * samples to (p + 1) * samples - 1"
 CORNERS = "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5f"
-IMAGE = "every RoI is read from image 0: its own image's number is roi[0]"
 FOUR = '#include "roi_align/four_cells.cuh"\n\n'
 
 
@@ -52,22 +55,22 @@ __global__ void to_cells(const float* pixels, float* cells, float scale, int n) 
   if (i >= n) return;
   cells[i] = pixels[i] * scale - 0.5f;»
 }""",
-    launch=lambda pixels, scale: Launch(
-        (pixels, Out((len(pixels),)), scale, len(pixels)), blocks(len(pixels)), THREADS
-    ),
+    launch=lambda pixels, scale: Launch((pixels, Out(pixels.shape), scale, len(pixels)), blocks(len(pixels)), THREADS),
     cases=lambda: [(torch.arange(150) * 1.5, 0.25)],
     truth=lambda pixels, scale: pixels * scale - 0.5,
     mistakes={
         "blockIdx.x * blockDim.x +  ⇒ ": NO_BLOCK,
         "  if (i >= n) return;\n ⇒ ": NO_GUARD,
+        "i >= n ⇒ i > n": "one thread too many goes on: the last cell is n - 1, so `i >= n` goes home",
         "i >= n ⇒ i >= n - 1": "the last cell is not written: the guard leaves one thread too many out",
         " - 0.5f ⇒ ": HALF,
+        " * scale - 0.5f ⇒  - 0.5f": UNITS,
         "pixels[i] * scale - 0.5f ⇒ (pixels[i] - 0.5f) * scale": HALF_FIRST,
     },
     hints=[
-        "Number, guard, one line of work.",
-        "int i = blockIdx.x * blockDim.x + threadIdx.x;",
-        "cells[i] = pixels[i] * scale - 0.5f;",
+        "Which coordinate is this thread's? Which threads have none?",
+        "Number, guard, one line of work: int i = blockIdx.x * blockDim.x + threadIdx.x;",
+        "if (i >= n) return; and then cells[i] = pixels[i] * scale - 0.5f;",
     ],
 )
 
@@ -104,20 +107,18 @@ __global__ void sample_points(const float* map, const float* points, float* out,
     truth=one_by_one,
     mistakes={
         "{ out[i] = 0; return; } ⇒ return;": "some of `out` is never set: assign it also where the value is 0",
-        "  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }\n ⇒ ": "wrong far from the map: "
-        "a sample "
-        "more than one cell outside counts as 0",
-        "  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n ⇒ ": "wrong at the edge: "
-        "move y and "
-        "x into the map first (step 2)",
-        "min(top + 1, height - 1), right = min(left + 1, width - 1) ⇒ top + 1, right = left + 1": "it reads below "
-        "the last "
-        "row: in it, the cell below is that row itself",
-        "(1 - down) * upper + down * lower ⇒ down * upper + (1 - down) * lower": "the weights of the rows are turned "
-        "around",
-        "y = points[2 * i], x = points[2 * i + 1] ⇒ x = points[2 * i], y = points[2 * i + 1]": "x and y are "
-        "exchanged: y "
-        "comes first in `points`",
+        "  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }\n ⇒ ": "wrong far from the map: a "
+        "sample more than one cell outside counts as 0",
+        "  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n ⇒ ": "wrong at the edge: a "
+        "sample within one cell outside reads the border cell. Move y and x into the map first",
+        "min(top + 1, height - 1), right = min(left + 1, width - 1) ⇒ top + 1, right = left + 1": "it reads below the "
+        "last row: in it, the cell below is that row itself",
+        "float upper ⇒ down = 1 - down, across = 1 - across;\n  float upper": "the weights are turned around: the "
+        "nearer a cell, the MORE it counts",
+        "y = points[2 * i], x = points[2 * i + 1] ⇒ x = points[2 * i], y = points[2 * i + 1]": "x and y are exchanged: "
+        "y comes first in `points`",
+        " * width + ⇒  * height + ": "a row has `width` cells: row y begins at number y * width",
+        "(1 - down) * upper + down * lower ⇒ map[top * width + left]": "that is one cell; a sample lies between four",
     },
     hints=[
         "It is bilinear from lesson 07. Which line of it is which here?",
@@ -125,7 +126,7 @@ __global__ void sample_points(const float* map, const float* points, float* out,
         "out[i] = (1 - down) * upper + down * lower, with upper and lower as in Python.",
     ],
     extra=True,
-)  # fmt: skip
+)
 
 
 def launch_first(values: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Launch:
@@ -144,8 +145,14 @@ BODY = """float sum = 0;
 STEPS = """float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
   float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);"""
 WAY_BACK = "int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;"
+TURNED = re.sub(r"roi\[(\d)\]", lambda found: f"roi[{' 2143'[int(found[1])]}]", STEPS)
 MISTAKES = {
     (" - 0.5f, step_x ⇒ , step_x", " - 0.5f, step_y ⇒ , step_y"): HALF,
+    " - 0.5f, step ⇒  - 1.0f, step": "the half pixel is taken off twice: once is enough",
+    ("roi[1] * scale - 0.5f ⇒ (roi[1] - 0.5f) * scale", "roi[2] * scale - 0.5f ⇒ (roi[2] - 0.5f) * scale"): HALF_FIRST,
+    " * scale ⇒ ": UNITS,
+    f"{STEPS} ⇒ {TURNED}": "x and y are exchanged: a box is x1, y1, x2, y2; left goes with x, top with y",
+    " * scale / (bins * samples) ⇒  * scale / bins": PART,
     " / (samples * samples) ⇒ ": SUM,
     ("(i + 0.5f) ⇒ i", "(j + 0.5f) ⇒ j"): CORNERS,
 }
@@ -166,30 +173,27 @@ roi_align_first = KernelExercise(
     launch=launch_first,
     mistakes={
         **MISTAKES,
-        "((int)roi[0] * channels + c) ⇒ c": IMAGE,
-        "int q = n % bins, p = n / bins % bins ⇒ int p = n % bins, q = n / bins % bins": "rows and columns of the "
-        "bins are "
-        "exchanged: q, the column, changes fastest",
-        "(int)roi[0] * channels + c) * ⇒ (int)roi[0] * channels) *": "every channel holds channel 0: the map of "
-        "channel c "
-        "begins c maps further on",
+        "((int)roi[0] * channels + c) ⇒ c": "every RoI is read from image 0: its own image's number is roi[0]",
+        ("p * samples; i < (p + 1) * ⇒ 0; i <", "q * samples; j < (q + 1) * ⇒ 0; j <"): BIN_0,
+        "int q = n % bins, p = n / bins % bins ⇒ int p = n % bins, q = n / bins % bins": "rows and columns of the bins "
+        "are exchanged: q, the column, changes fastest",
+        "(int)roi[0] * channels + c) * ⇒ (int)roi[0] * channels) *": "every channel holds channel 0",
+        "blockIdx.x * blockDim.x +  ⇒ ": NO_BLOCK,
         "  if (n >= count) return;\n ⇒ ": NO_GUARD,
     },
     hints=[
         "Which output is this thread's: which RoI, channel, row and column of bins?",
         "Number, guard, the way back, then the body of the C++ loops: roi, map, left, top, the steps, the sum.",
-        "const float* map = features + ((int)roi[0] * channels + c) * height * width; and out[n] = sum / (samples * "
-        "samples);",
+        "map = features + ((int)roi[0] * channels + c) * height * width; and out[n] = sum / (samples * samples);",
     ],
     **pooled,
-)  # fmt: skip
+)
 
 
 def launch_better(values: Tensor, rois: Tensor, bins: int, samples: int, scale: float) -> Launch:
     """One block per RoI, a thread per channel; the kernel's map is (N, H, W, C), its output (K, bins, bins, C)."""
     channels, height, width = values.shape[1:]
-    last = values.permute(0, 2, 3, 1).contiguous()
-    out = Out((len(rois), bins, bins, channels))
+    last, out = values.permute(0, 2, 3, 1).contiguous(), Out((len(rois), bins, bins, channels))
     return Launch((last, rois, out, height, width, bins, samples, scale), len(rois), channels)
 
 
@@ -211,20 +215,18 @@ roi_align_better = KernelExercise(
     launch=launch_better,
     results=lambda out: out.permute(0, 3, 1, 2),
     mistakes={
-        "out[((k * bins + p) * bins + q) * channels + c] = sum / (samples * samples) ⇒ "
-        "out[((k * bins + p) * bins + q) * channels + c] = sum": SUM,
+        " = sum / (samples * samples) ⇒  = sum": SUM,
         ("(i + 0.5f) ⇒ i", "(j + 0.5f) ⇒ j"): CORNERS,
-        "map[four.cell[t] * channels + c] ⇒ map[c * height * width + four.cell[t]]": "read as if each channel had a "
-        "map of "
-        "its own. With channels last, channel c of a cell is number cell * channels + c",
-        "map[four.cell[t] * channels + c] ⇒ map[four.cell[t] + c]": "the cells are read as if they had one channel: "
-        "channel "
-        "c of a cell is number cell * channels + c",
+        ("p * samples; i < (p + 1) * ⇒ 0; i <", "q * samples; j < (q + 1) * ⇒ 0; j <"): BIN_0,
+        "four.cell[t] * channels + c ⇒ c * height * width + four.cell[t]": "read as if each channel had a map of its "
+        "own. With channels last, channel c of a cell is number cell * channels + c",
+        "four.cell[t] * channels + c ⇒ four.cell[t] + c": "the cells are read as if they had one channel: channel c of "
+        "a cell is number cell * channels + c",
         ("float sum = 0; ⇒ ", "  for (int p = 0; ⇒   float sum = 0;\n  for (int p = 0;"): "each bin also has the sum "
-        "of the "
-        "bins before it: begin each with sum = 0",
-        "out[((k * bins + p) * bins + q) * channels + c] ⇒ out[((k * bins + q) * bins + p) * channels + c]": "rows and "
-        "columns of the bins are exchanged",
+        "of the bins before it: begin each with sum = 0",
+        "(k * bins + p) * bins + q ⇒ (k * bins + q) * bins + p": "rows and columns of the bins are exchanged",
+        "((k * bins + p) * bins + q) * channels + c ⇒ ((k * channels + c) * bins + p) * bins + q": "right numbers in "
+        "the wrong places: the output is channels last too, c changes fastest",
     },
     hints=[
         "What is as in the first kernel, and what lies elsewhere in memory?",
@@ -232,7 +234,7 @@ roi_align_better = KernelExercise(
         "out[((k * bins + p) * bins + q) * channels + c] = sum / (samples * samples);",
     ],
     **pooled,
-)  # fmt: skip
+)
 
 
 def pulled(channels: int = 3) -> tuple:
@@ -267,13 +269,11 @@ scatter = KernelExercise(
     truth=gradient,
     mistakes={
         "atomicAdd(map + four.cell[t], share * four.weight[t]) ⇒ map[four.cell[t]] += share * four.weight[t]": "the "
-        "sums "
-        "may look right here, but two threads can lose each other's: this needs atomicAdd",
+        "sums may look right here, but two threads can lose each other's: this needs atomicAdd",
         "share * four.weight[t] ⇒ share": "each of a sample's four cells gets all of it: multiply by the cell's weight",
-        "share * four.weight[t] ⇒ grad[n] * four.weight[t]": "the output is a mean, so each sample gets 1 / (samples * "
-        "samples) of its gradient: that is `share`",
-        "t < 4 ⇒ t < 3": "a sample read four cells; one gets nothing",
-        "atomicAdd( ⇒ atomicExch(": "atomicExch puts a value in the place of another; the shares are to be added",
+        "share * four.weight[t] ⇒ grad[n] * four.weight[t]": "the output is a mean: a sample gets `share`",
+        "map + four.cell[t] ⇒ grad_features + four.cell[t]": "this RoI's image and channel begin at `map`",
+        "map + four.cell[t] ⇒ map + t": "t is which of the four; the cell's number is four.cell[t]",
     },
     hints=[
         "To which cells does a sample give, and how much to each?",
@@ -318,17 +318,13 @@ __global__ void gather(const float* grad, const float* rois, float* grad_feature
     truth=gradient,
     mistakes={
         **MISTAKES,
-        "    if (roi[0] != image) continue;\n ⇒ ": "each image gets the RoIs of all images: leave out those with "
-        "another roi[0]",
-        "i / samples) * bins + j / samples ⇒ j / samples) * bins + i / samples": "rows and columns of the bins are "
-        "exchanged",
+        "    if (roi[0] != image) continue;\n ⇒ ": "leave out the RoIs of other images, those with another roi[0]",
+        "i / samples) * bins + j / samples ⇒ j / samples) * bins + i / samples": "rows and columns are exchanged",
     },
     hints=[
         "Which RoIs can owe this cell anything? Which of their samples?",
-        "For each RoI of this image, for each sample (i, j): how much of the cell it reads, times its output's "
-        "gradient.",
-        "sum += weight(…, y, height) * weight(…, x, width) * grad[((k * channels + c) * bins + i / samples) * bins + "
-        "j / samples];",
+        "For each RoI of this image, for each sample (i, j): how much of the cell it reads, times its gradient.",
+        "sum += weight(…) * weight(…) * grad[((k * channels + c) * bins + i / samples) * bins + j / samples];",
     ],
     extra=True,
-)  # fmt: skip
+)

@@ -293,9 +293,8 @@ print("the trace says:", trace.findings[0])
 
 # %% [markdown]
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
-# happen between two threads at the line that the trace names? (Lines count from `%%cuda`. A barrier is a wait such as
-# `__syncthreads()`.) Here is what it saw: each cell of the gradient with the threads that used it, and a mark where two
-# of them collide. “5x” says that there were five. A coloured cell was used by one thread alone, a white one by several.
+# happen between two threads at the line that the trace names? (Lines count from `%%cuda`.) Here is what it saw: each cell of the gradient with the threads that used it, and a mark where two
+# of them collide. A coloured cell was used by one thread alone, a white one by several.
 
 # %%
 threads.cells(trace, "grad_features", SHAPE[2:])
@@ -456,7 +455,7 @@ times = lab.timed(ways)
 #
 # <details><summary>Answer</summary>
 #
-# Yes. A cell can be the largest of several bins: bins of one RoI share border cells (hatched in the picture above), and
+# Yes. A cell can be the largest of several bins: bins of one RoI share border cells (hatched in a picture of lesson 07), and
 # RoIs overlap.
 #
 # </details>

@@ -14,7 +14,5 @@ def fan_in(counts: Tensor, boxes: Tensor) -> View:
     for box, colour in zip(boxes, COLOURS[5:] + COLOURS[:4], strict=False):
         draw_bins(axes, box, 1, colour=colour)
     figure.tight_layout()
-    height, width = counts.shape
-    most = int(counts.max())
-    words = f"A map of {height} by {width} cells under {len(boxes)} boxes: up to {most} outputs add to one cell."
+    words = f"{len(boxes)} boxes on {counts.numel()} cells: up to {int(counts.max())} outputs add to one of them."
     return View.of(figure, words, lines=True)
