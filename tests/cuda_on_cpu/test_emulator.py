@@ -64,17 +64,20 @@ __global__ void shuffles(int* out) {
   out[128 + t] = __shfl_xor_sync(~0u, t, 6);
   out[160 + t] = __shfl_sync(~0u, (double)t, 31) == 31.0 && __shfl_sync(~0u, (long long)t << 40, 2) == 2LL << 40;
 }
-template <class T>
-__global__ void atomics(T* out) {
-  T t = threadIdx.x;
+__global__ void atomics(int* out) {
+  int t = threadIdx.x;
   atomicAdd(&out[0], t);
   atomicSub(&out[1], t);
   atomicMin(&out[2], t);
   atomicMax(&out[3], t);
-  for (T old = out[4], seen; ; old = seen)  // a product, by compare and swap
+  for (int old = out[4], seen; ; old = seen)  // a product, by compare and swap
     if ((seen = atomicCAS(&out[4], old, old * 2)) == old) break;
   if (atomicExch(&out[5], t) == 0) atomicAdd(&out[6], 1);
 }
+template <class T>
+__global__ void sum(T* out) { atomicAdd(out, T(threadIdx.x)); }
+template <class T>
+__global__ void greatest(T* out) { atomicMax(out, T(threadIdx.x) << 40); }
 __global__ void bitwise(int* out, unsigned long long* wide) {
   atomicOr(&out[0], 1 << threadIdx.x % 32);
   atomicAnd(&out[1], ~(1 << threadIdx.x % 32));
@@ -94,9 +97,22 @@ __global__ void halves(const c10::Half* a, const c10::BFloat16* b, float* out) {
 __global__ void history(int* list, int* count) { list[atomicAdd(count, 1)] = blockIdx.x * blockDim.x + threadIdx.x; }
 """
 HALVES = "#include <torch/headeronly/util/BFloat16.h>\n#include <torch/headeronly/util/Half.h>\n"
-ATOMICS = {torch.int32: "int", torch.int64: "long long", torch.float32: "float", torch.float64: "double"}
-KERNELS = ["indices", "reverse_static", "reverse_dynamic", "scan", "barriers", "votes", "shuffles", "bitwise", "bits"]
-PROGRAM = Program(HALVES + SOURCE, [*KERNELS, "halves", "history", *(f"atomics<{name}>" for name in ATOMICS.values())])
+SUMS = {torch.int32: "int", torch.uint64: "unsigned long long", torch.float32: "float", torch.float64: "double"}
+GREATEST = {torch.int64: "long long", torch.uint64: "unsigned long long"}
+TEMPLATES = [f"sum<{name}>" for name in SUMS.values()] + [f"greatest<{name}>" for name in GREATEST.values()]
+KERNELS = [
+    "atomics",
+    "indices",
+    "reverse_static",
+    "reverse_dynamic",
+    "scan",
+    "barriers",
+    "votes",
+    "shuffles",
+    "bitwise",
+    "bits",
+]
+PROGRAM = Program(HALVES + SOURCE, [*KERNELS, "halves", "history", *TEMPLATES])
 
 
 @pytest.fixture(params=ORDERS, ids=lambda order: f"{order[0]} {order[1]}")
@@ -166,13 +182,37 @@ def test_shuffles(any_order):
     assert out[160:].tolist() == [1] * 32
 
 
-@pytest.mark.parametrize("dtype", ATOMICS)
-def test_atomics(any_order, dtype):
-    out = torch.tensor([0, 0, 5, 5, 1, 0, 0], dtype=dtype)
-    PROGRAM.launch(f"atomics<{ATOMICS[dtype]}>", 1, 20, out)
+def test_atomics(any_order):
+    out = torch.tensor([0, 0, 5, 5, 1, 0, 0], dtype=torch.int32)
+    PROGRAM.launch("atomics", 1, 20, out)
     total, negative, least, greatest, product, _, first = out.tolist()
     assert (total, negative, least, greatest, product) == (190, -190, 0, 19, 2**20)
     assert first >= 1
+
+
+def test_atomics_of_other_types(any_order):
+    for dtype, name in SUMS.items():
+        out = torch.zeros(1, dtype=dtype)
+        PROGRAM.launch(f"sum<{name}>", 1, 20, out)
+        assert out.item() == 190
+    for dtype, name in GREATEST.items():
+        out = torch.zeros(1, dtype=dtype)
+        PROGRAM.launch(f"greatest<{name}>", 1, 20, out)
+        assert out.item() == 19 << 40
+
+
+@pytest.mark.parametrize(
+    ("call", "types"),
+    [
+        ("atomicMax((float*)at, 1.0f)", "int, unsigned, long long, unsigned long long"),
+        ("atomicAdd((long long*)at, 1ll)", "int, unsigned, unsigned long long, float, double"),
+        ("atomicCAS((float*)at, 0.0f, 1.0f)", "unsigned short, int, unsigned, unsigned long long"),
+    ],
+)
+def test_atomics_that_cuda_does_not_have(call, types):
+    program = Program(f"__global__ void wrong(void* at) {{ {call}; }}")
+    with pytest.raises(RuntimeError, match=f"for these types only: {types}"):
+        program.launch("wrong", 1, 1, torch.zeros(1))
 
 
 def test_bitwise_atomics(any_order):
