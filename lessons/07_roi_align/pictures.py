@@ -58,7 +58,7 @@ def two_readings(values: Tensor, box: Tensor) -> View:
 def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     """The same box (in cells) as RoIAlign cuts it, and as RoIPool does: whole cells."""
     figure, axes = row_of_axes(2, 3.3)
-    draw_map(axes[0], features, "RoIAlign: nothing is rounded")
+    draw_map(axes[0], features, "RoIAlign: as it is")
     draw_bins(axes[0], box, bins, 2)
     draw_map(axes[1], features, "RoIPool: whole cells")
     x1, y1, x2, y2 = (int(v) for v in (box + 0.5).floor())

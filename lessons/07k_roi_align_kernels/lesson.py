@@ -294,7 +294,7 @@ print("the trace says:", trace.findings[0])
 # %% [markdown]
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
 # happen between two threads at the line that the trace names? (Lines count from `%%cuda`.) Here is what it saw: each cell of the gradient with the threads that used it, and a mark where two
-# of them collide. A coloured cell was used by one thread alone, a white one by several.
+# of them collide; “5x” means five. A coloured cell was used by one thread alone, a white one by several.
 
 # %%
 threads.cells(trace, "grad_features", SHAPE[2:])
