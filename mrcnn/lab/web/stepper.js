@@ -131,9 +131,9 @@
     const step = position ? run.steps[position - 1] : null;
     return run.threads.map((thread) => {
       const now = step !== null && takesPart(step, thread);
-      return element("tr", now ? { class: "now" } : {},
-        element("th", { scope: "row" }, `${now ? "▶" : "\u2003"} thread ${thread}`),
-        element("td", {}, state(run, position, thread)));
+      return element("div", { role: "listitem", class: now ? "now" : "" },
+        element("span", {}, `${now ? "▶" : "\u2003"} thread ${thread} `),
+        element("span", { class: "state" }, state(run, position, thread)));
     });
   }
 
@@ -170,7 +170,7 @@
     let position = 0;
     const says = element("p", { class: "says", role: "status", "aria-live": "polite" });
     const code = element("div", { class: "code scroll" });
-    const threads = element("tbody");
+    const threads = element("div", { role: "list", class: "threads scroll" });
     const memory = element("section");
     const slider = element("input", { type: "range", min: 0, "aria-label": "step" });
     const choices = data.runs.map((each) => button(each.name, `run: ${each.name}`, () => choose(each)));
@@ -220,8 +220,7 @@
       says,
       element("div", { class: "parts" },
         element("section", {}, element("h5", {}, "the source, and where each thread is"), code),
-        element("section", {}, element("h5", {}, "the threads, and what each did last"),
-          element("div", { class: "scroll" }, element("table", {}, threads)))),
+        element("section", {}, element("h5", {}, "the threads, and what each did last"), threads)),
       memory,
       element("p", { class: "hint" }, data.hint));
     choose(run);
