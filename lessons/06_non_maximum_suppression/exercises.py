@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
-from mrcnn.lab.cases import crowd, overlap
+from mrcnn.lab.cases import crowd, falling, overlap
 from mrcnn.lab.check import exercise
 
 CHAIN = (
@@ -13,11 +13,6 @@ CHAIN = (
     "can no longer drop C)"
 )
 TIE = "boxes 0 and 1 have an IoU of exactly the threshold: that is no reason to drop one. Compare with >, not >="
-
-
-def falling(boxes: Tensor) -> Tensor:
-    """Scores for boxes that are sorted already."""
-    return -torch.arange(len(boxes), device=boxes.device, dtype=torch.float64)
 
 
 def by_torchvision(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -216,39 +211,3 @@ def soft_nms(boxes, scores, sigma):
         iou = box_maths.iou(boxes[best][None], boxes)[0]
         scores = scores.where(~in_play, scores * torch.exp(-(iou**2) / sigma))
     return scores
-
-
-def pixels_counted(masks: Tensor) -> Tensor:
-    pairs = [[((a & b).sum() / (a | b).sum()).item() for b in masks.bool()] for a in masks.bool()]
-    return torch.tensor(pairs)
-
-
-def three_masks() -> Tensor:
-    masks = torch.zeros(3, 40, 40, dtype=torch.uint8)
-    masks[0, :20], masks[1, 10:30], masks[2, :, :15] = 1, 1, 1
-    return masks
-
-
-@exercise(
-    cases=lambda: [(three_masks(),)],
-    truth=pixels_counted,
-    mistakes={
-        "intersection / (area[:, None] + area[None, :] - intersection) ⇒ intersection": "these are the "
-        "intersections, in pixels: divide by the union",
-        " - intersection ⇒ ": "the intersection was counted twice in the union: take it off once",
-        ".flatten(1).float() ⇒ .flatten(1)": "the masks are uint8, whose sums wrap round at 256: are they floats "
-        "before the product?",
-    },
-    hints=[
-        "What is the product of two rows of zeros and ones, summed?",
-        "`rows @ rows.T` has all intersections. The union of two is the sum of their areas less the intersection.",
-        "`rows = masks.flatten(1).float()`, and `area = rows.sum(1)`",
-    ],
-    extra=True,
-)
-def mask_iou(masks):
-    """IoU of all pairs of masks, uint8 (K, H, W) of 0 and 1: float (K, K)."""
-    rows = masks.flatten(1).float()  # (K, H·W); uint8 would wrap round at 256
-    intersection = rows @ rows.T
-    area = rows.sum(1)
-    return intersection / (area[:, None] + area[None, :] - intersection)

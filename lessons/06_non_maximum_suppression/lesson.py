@@ -19,7 +19,6 @@
 import exercises
 import pictures
 import torch
-from exercises import falling
 
 import mrcnn
 from mrcnn import boxes as box_maths
@@ -27,7 +26,7 @@ from mrcnn import lab, ops
 from mrcnn.data import Playground
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.lab import check
-from mrcnn.lab.cases import crowd, overlap
+from mrcnn.lab.cases import crowd, falling, overlap
 from mrcnn.lab.walk import changed
 
 # %matplotlib inline
@@ -313,9 +312,7 @@ except ImportError:
 milliseconds = lab.timed(ways)
 
 # %% [markdown]
-# ## Extra
-#
-# ### Softly
+# ## Extra: softly
 #
 # Two people dance, and NMS drops one of them: their boxes are too alike. Soft-NMS (Bodla et al., 2017) drops nobody.
 # It lowers the score of a box that overlaps a better one, by the factor exp(−IoU² / σ), and so the more the more they
@@ -329,25 +326,10 @@ milliseconds = lab.timed(ways)
 print(f"A to E ({lab.whose(soft_nms)}):", [round(score, 2) for score in soft_nms(five, five_scores, 0.5).tolist()])
 
 # %% [markdown]
-# ### By their masks
-#
-# Two sticks that cross have nearly the same box, and hardly a pixel in common. With masks one can say so. The
-# intersections of all pairs of masks are one matrix product: flatten each mask to a row of zeros and ones, and
-# multiply each row with each.
-
-# %% exercise="mask_iou"
-
-# %%
-line = torch.eye(40, dtype=torch.uint8)
-sticks = torch.stack([line | line.roll(1, 0), (line | line.roll(1, 0)).flip(1)])
-boxes_of_sticks = torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 40]])
-print("by boxes:", scan_rows(overlap_matrix(boxes_of_sticks, 0.5)).tolist())
-print("by masks:", scan_rows((mask_iou(sticks) > 0.5).triu(1)).tolist())
-
-# %% [markdown]
 # ## What we left out, and where to read on
 #
 # - **Sorting.** It is done by `torch.sort`, stable; on a GPU a large part of NMS's time for few boxes.
+# - **By masks.** Two sticks that cross have nearly the same box, and hardly a pixel in common. IoU can be taken of masks.
 # - **Doing without.** Detectors that compare their own answers with attention (DETR: Carion et al., 2020) need no NMS.
 #
 # **Read on** `mrcnn/ops/suppression.py`. Lesson 06k: the same for a thousand threads. Lesson 07: from the boxes that are left,

@@ -8,41 +8,19 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn import ops
-from mrcnn.lab.cases import crowd
+from mrcnn.lab.cases import crowd, falling, words_of
 from mrcnn.lab.check import KernelExercise, Launch, Out, exercise
 
 WORD = 64
 TIE = "boxes 0 and 1 have an IoU of exactly the threshold: that is no reason to drop one. Compare with >, not >="
 CHAIN = "a box was dropped because of one that was dropped itself: only kept boxes strike others out"
-NO_BOX = "a thread whose box does not exist (i >= n) must not read or write"
 BITS = "the bits go by b: box j = 64 * w + b has bit b, 1ull << b, of word w"
 HEAD = '#include "iou.cuh"\nusing namespace mrcnn;\n\n'
-
-
-# ---- tables and words, in PyTorch ------------------------------------------------------------------------------------
-
-
-def falling(boxes: Tensor) -> Tensor:
-    """Scores for boxes that are sorted already."""
-    return -torch.arange(len(boxes), device=boxes.device, dtype=torch.float64)
 
 
 def overlap_matrix(boxes: Tensor, threshold: float) -> Tensor:
     """Bool (N, N): does box i overlap the later box j?"""
     return (box_maths.iou(boxes, boxes) > threshold).triu(1)
-
-
-def words_of(overlaps: Tensor) -> Tensor:
-    """A table (n, m) of bits as words: int64 (n, m / 64, rounded up)."""
-    n, m = overlaps.shape
-    bits = overlaps.new_zeros(n, -(-m // WORD) * WORD, dtype=torch.int64)
-    bits[:, :m] = overlaps
-    return (bits.view(n, -1, WORD) << torch.arange(WORD, device=bits.device)).sum(2)
-
-
-def bits_of(words: Tensor) -> Tensor:
-    """And back: bool (n, 64 times the words)."""
-    return (words[:, :, None] >> torch.arange(WORD, device=words.device) & 1).bool().flatten(1)
 
 
 def kept_flags(boxes: Tensor, threshold: float) -> Tensor:
@@ -51,8 +29,6 @@ def kept_flags(boxes: Tensor, threshold: float) -> Tensor:
     flags[ops.nms(boxes, falling(boxes), threshold)] = 1
     return flags
 
-
-# ---- exercises -------------------------------------------------------------------------------------------------------
 
 sorted_nms = KernelExercise(
     HEAD
@@ -263,38 +239,7 @@ __global__ void scan_words(const unsigned long long* words, unsigned char* kept,
 
 
 def in_rounds(overlaps: Tensor) -> tuple[Tensor, int]:
-    """Box by box, each round from a copy of the last."""
-    table, kept, rounds = overlaps.tolist(), [True] * len(overlaps), 0
-    while True:
-        asked = [not any(table[i][j] and kept[i] for i in range(j)) for j in range(len(table))]
-        if asked == kept:
-            return torch.tensor(kept), rounds
-        kept, rounds = asked, rounds + 1
-
-
-@exercise(
-    cases=lambda: [(overlap_matrix(crowd(80), 0.5),), (torch.eye(6).roll(1, 1).triu(1).bool(),)],
-    truth=in_rounds,
-    mistakes={
-        "kept = ~struck ⇒ return ~struck, 1": "this is the first round's answer: go on until a round changes "
-        "nothing, and "
-        "ask ALL boxes in each round",
-        "kept = ~struck ⇒ kept = kept & ~struck": "one that was struck out may come back: each round asks ALL boxes "
-        "again",
-        "return kept, rounds ⇒ return kept, rounds + 1": "the last round, which changes nothing, does not count",
-    },
-    hints=[
-        "Which boxes does a better box in the set overlap? Those are struck for this round only.",
-        "A column j of overlaps & kept[:, None] says which boxes of the set overlap j: `.any(0)`.",
-        "`struck = (overlaps & kept[:, None]).any(0)`; the next set is `~struck`, until that equals the set.",
-    ],
-    extra=True,
-)  # fmt: skip
-def resolve(overlaps):
-    """The set, bool (N,), and how many rounds changed it (the last, which changes nothing, does not count).
-
-    `overlaps` is the table (N, N), bool. N rounds are always enough.
-    """
+    """The set of kept boxes, bool (N,), and how many rounds changed it. `overlaps` is the table (N, N), bool."""
     kept = torch.ones_like(overlaps[0])
     for rounds in range(len(overlaps) + 1):
         struck = (overlaps & kept[:, None]).any(0)  # column j: some i in the set overlaps it

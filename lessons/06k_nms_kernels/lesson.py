@@ -20,13 +20,13 @@
 import exercises
 import pictures
 import torch
-from exercises import falling, overlap_matrix
+from exercises import overlap_matrix
 
 import mrcnn
 from mrcnn import lab, ops
 from mrcnn.data import Playground
 from mrcnn.lab import check
-from mrcnn.lab.cases import crowd
+from mrcnn.lab.cases import bits_of, crowd, falling, words_of
 from mrcnn.lab.views import threads
 from mrcnn.lab.walk import changed
 
@@ -159,7 +159,7 @@ image, _ = Playground(40, seed=3)[6]
 with torch.no_grad(), changed(model.roi_heads, "box", nms_iou=1.0, min_score=0.0, detections=110):
     candidates = model([image])[0]["boxes"].to(lab.device())  # (110, 4), by falling score
 table = overlap_matrix(candidates, 0.5)
-words = exercises.words_of(table)
+words = words_of(table)
 pictures.one_word(table[0, :64].tolist(), row=0, word=0)
 
 # %% [markdown]
@@ -177,7 +177,7 @@ print(f"row 0, word 0: {pack(table[0, :64].tolist()):#018x} ({lab.whose(pack)})"
 
 # %% tags=["cover"]
 kept = scan_rows(table).tolist()
-pictures.word_table(image, candidates, exercises.bits_of(words).cpu().numpy(), kept)
+pictures.word_table(image, candidates, bits_of(words).cpu().numpy(), kept)
 
 # %% [markdown]
 # ### The bit loop
@@ -222,7 +222,7 @@ pictures.word_table(image, candidates, exercises.bits_of(words).cpu().numpy(), k
 # instruction.
 
 # %%
-pictures.scan_steps(exercises.bits_of(words).cpu().numpy(), kept)
+pictures.scan_steps(bits_of(words).cpu().numpy(), kept)
 
 # %% exercise="scan_words"
 
@@ -282,11 +282,12 @@ milliseconds = lab.timed(ways)
 #
 # How many rounds does it take? For the chain of nine, and for the scene's candidates? Guess.
 
-# %% exercise="resolve"
+# %%
+lab.show(exercises.in_rounds)
 
 # %%
 for name, some in {"chain": links, "scene": candidates, "1,000": many}.items():
-    kept_flags, rounds = resolve(overlap_matrix(some, 0.4))
+    kept_flags, rounds = exercises.in_rounds(overlap_matrix(some, 0.4))
     print(f"{name}: {len(some)} boxes, {rounds} rounds")
 
 # %% [markdown]

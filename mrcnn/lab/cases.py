@@ -1,9 +1,9 @@
-"""Boxes for exercises to be tried on, and the plainest way to say how much two of them overlap."""
+"""Boxes for exercises to be tried on, how much two of them overlap said in the plainest way, and tables as bits."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["crowd", "overlap", "random_boxes"]
+__all__ = ["bits_of", "crowd", "falling", "overlap", "random_boxes", "words_of"]
 
 
 def overlap(a: list[float], b: list[float]) -> float:
@@ -31,3 +31,21 @@ def crowd(n: int, seed: int = 0) -> Tensor:
     boxes = torch.cat([centres - halves, centres + halves], dim=1)
     boxes[:2] = torch.tensor([[0.0, 0, 20, 10], [0, 0, 10, 10]])[:n]
     return boxes
+
+
+def falling(boxes: Tensor) -> Tensor:
+    """Scores for boxes that are sorted already."""
+    return -torch.arange(len(boxes), device=boxes.device, dtype=torch.float64)
+
+
+def words_of(overlaps: Tensor) -> Tensor:
+    """A table (n, m) of bits as words: int64 (n, m / 64, rounded up). Bit b of word w is for column 64 w + b."""
+    n, m = overlaps.shape
+    bits = overlaps.new_zeros(n, -(-m // 64) * 64, dtype=torch.int64)
+    bits[:, :m] = overlaps
+    return (bits.view(n, -1, 64) << torch.arange(64, device=bits.device)).sum(2)
+
+
+def bits_of(words: Tensor) -> Tensor:
+    """And back: bool (n, 64 times the words)."""
+    return (words[:, :, None] >> torch.arange(64, device=words.device) & 1).bool().flatten(1)
