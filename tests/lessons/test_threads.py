@@ -1,8 +1,11 @@
-"""The pictures of threads at work, against kernels whose accesses are known by hand."""
+"""The views of threads at work, against kernels whose accesses are known by hand."""
+
+import json
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 import torch
-from matplotlib.collections import PathCollection
+from svg_checks import SVG, check, words_of
 
 from mrcnn.lab.cuda import Program, schedule
 from mrcnn.lab.views import threads
@@ -29,6 +32,12 @@ __global__ void sums(const float* x, float* y) {
   atomicAdd(&y[threadIdx.x % 3], x[blockIdx.x * blockDim.x + threadIdx.x]);
 }
 __global__ void one_cell(float* y) { *y = blockIdx.x; }
+__global__ void halves(float* y) {
+  __shared__ float tile[1];
+  if (threadIdx.x == 0) tile[0] = 1;
+  if (threadIdx.x / 32 == 1) __syncwarp();
+  y[threadIdx.x] = tile[0];
+}
 """)
 
 
@@ -36,34 +45,81 @@ def run(kernel, grid, block, *arguments):
     return PROGRAM.trace(kernel, grid, block, *arguments)
 
 
-def texts(figure) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].texts]
+def who(view) -> dict[int, tuple[str, list[int]]]:
+    return {int(cell): (each["did"], each["who"]) for cell, each in view.data["cells"].items()}
+
+
+def steps(view) -> list[str]:
+    return [f"{step['thread']} {step['op']} {step['what']}" for step in view.data["steps"]]
+
+
+def some_views():
+    racing = run("reverse_too_soon", 1, 8, torch.arange(8.0), torch.zeros(8))
+    waiting = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
+    summing = run("sums", 2, 200, torch.arange(400.0), torch.zeros(4))
+    for trace in (racing, waiting, summing):
+        yield from (threads.timeline(trace), threads.timeline(trace, threads=[5], rows=2), threads.cells(trace, "x"))
+    yield from (threads.cells(racing, "tile", (4, 2)), threads.cells(racing, "tile", block=1))
+    yield from (threads.cells(summing, "y"), threads.cells(summing, "y", by="block"), threads.lanes(summing, "x"))
+    for step in (0, 1, 3, 400):
+        yield threads.lanes(run("strided", 1, 32, torch.zeros(12401), torch.zeros(32), step), "x")
+
+
+def test_every_view_can_be_read_and_is_the_same_again():
+    for view, again in zip(some_views(), some_views(), strict=True):
+        check(view)
+        assert view == again
+        assert json.loads(json.dumps(view.data)) == view.data
+
+
+# ---- cells -----------------------------------------------------------------------------------------------------------
 
 
 def test_cells_name_who_did_what():
     trace = run("sums", 2, 6, torch.arange(12.0), torch.zeros(4))
-    assert texts(threads.draw_cells(trace, "y", (4,))) == ["A", "0,3", "A", "1,4", "A", "2,5"]  # the fourth is empty
-    by_block = texts(threads.draw_cells(trace, "x", (3, 4), by="block"))
-    assert by_block == ["R", "0"] * 6 + ["R", "1"] * 6
-    second = texts(threads.draw_cells(trace, "x", (3, 4), block=1))
-    assert second == [word for thread in "012345" for word in ("R", thread)]
+    view = threads.cells(trace, "y", (4,))
+    assert who(view) == {0: ("A", [0, 3]), 1: ("A", [1, 4]), 2: ("A", [2, 5])}  # nobody touched the fourth
+    assert view.description == (
+        "4 cells of y in 1 row: 3 touched, by 6 threads; 0 by one alone. Most touch cell 0: 2 threads, 0,3. No race."
+    )
+    drawn = words_of(view)
+    assert [drawn.count(word) for word in ("A", "0,3", "1,4", "2,5")] == [3, 1, 1, 1]
+    by_block = threads.cells(trace, "x", (3, 4), by="block")
+    assert who(by_block) == {cell: ("R", [cell // 6]) for cell in range(12)}
+    assert "12 touched, by 2 blocks; 12 by one alone" in by_block.description
+    assert who(threads.cells(trace, "x", (3, 4), block=1)) == {cell: ("R", [cell - 6]) for cell in range(6, 12)}
 
 
 def test_a_wide_load_touches_several_cells():
     trace = run("whole", 1, 2, torch.arange(8.0), torch.zeros(8))
-    assert texts(threads.draw_cells(trace, "x", (2, 4))) == ["R", "0"] * 4 + ["R", "1"] * 4
+    assert who(threads.cells(trace, "x", (2, 4))) == {cell: ("R", [cell // 4]) for cell in range(8)}
 
 
 def test_many_in_one_cell():
     trace = run("twice", 1, 32, torch.arange(65.0), torch.zeros(32))
-    assert texts(threads.draw_cells(trace, "x")) == ["R", "0-31", "R", "0-31"]  # x[0] and x[64]
+    view = threads.cells(trace, "x")
+    assert who(view) == {0: ("R", list(range(32))), 64: ("R", list(range(32)))}
+    assert words_of(view).count("0-31") == 2
+
+
+def test_a_tint_that_comes_again_is_not_said_to_be_one_thread():
+    view = threads.cells(run("strided", 1, 8, torch.zeros(8), torch.zeros(8), 1), "x")
+    cells = list(ElementTree.fromstring(view.picture).iter(f"{SVG}rect"))[1:]
+    assert cells[0].get("fill") == cells[6].get("fill") != cells[1].get("fill")
+    assert any("tints come again" in words for words in words_of(view))
+    assert [words_of(view).count(str(thread)) for thread in range(8)] == [2] * 8  # in the cell and above it
+
+
+# ---- races -----------------------------------------------------------------------------------------------------------
 
 
 def test_no_race_with_the_barrier():
     trace = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
     assert threads.races(trace) == []
-    assert "race" not in threads.draw_cells(trace, "tile").axes[0].get_title(loc="left")
-    assert "all wait" in texts(threads.draw_timeline(trace))
+    for view in (threads.cells(trace, "tile"), threads.timeline(trace)):
+        assert view.data["races"] == []
+        assert view.description.endswith("No race.")
+        assert not any("race" in words for words in words_of(view))
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
@@ -77,10 +133,17 @@ def test_every_cell_of_a_race(order):
         assert before < row
         assert {trace.thread[before], trace.thread[row]} == {cell, 7 - cell}
         assert {trace.op[before], trace.op[row]} == {"read", "write"}
-    assert "X: a race, in 8 cells" in threads.draw_cells(trace, "tile").axes[0].get_title(loc="left")
-    drawn = texts(threads.draw_timeline(trace))
-    assert "all wait" not in drawn
-    assert sum(text.startswith("race: tile[") for text in drawn) == 1
+    view = threads.cells(trace, "tile")
+    assert view.data["races"] == list(range(8))
+    assert "A race in 8 cells, the first is 0." in view.description
+    assert "X: a race, in 8 cells" in words_of(view)
+    view = threads.timeline(trace)
+    done = steps(view)
+    assert view.data["waits"] == []
+    assert len(view.data["races"]) == 8
+    for race in view.data["races"]:
+        assert {done[step].split()[-1] for step in race["steps"]} == {race["what"]}
+    assert "A race: step " in view.description
 
 
 def test_two_blocks_collide():
@@ -88,34 +151,90 @@ def test_two_blocks_collide():
     assert [(name, cell) for name, cell, *_ in threads.races(trace)] == [("y", 0)]
 
 
+def test_a_wait_of_others_does_not_end_a_race():
+    """Warp 1 waits for itself alone, so its threads race with thread 0 as those of warp 0 do."""
+    trace = run("halves", 1, 64, torch.zeros(64))
+    assert [(name, cell) for name, cell, *_ in threads.races(trace)] == [("tile", 0)]
+    with schedule("descending"):  # the threads of warp 1 come first
+        trace = run("halves", 1, 64, torch.zeros(64))
+    ((_, _, before, row),) = threads.races(trace)
+    assert {int(trace.thread[before]), int(trace.thread[row])} & set(range(32, 64))
+    assert not any(wait["who"] == "all wait" for wait in threads.timeline(trace).data["waits"])
+
+
+# ---- timeline --------------------------------------------------------------------------------------------------------
+
+
 def test_timeline_is_the_order_of_the_run():
     trace = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
-    figure = threads.draw_timeline(trace, threads=[0, 3])
-    spoken = [text for text in figure.axes[0].texts if text.get_text() != "all wait"]
-    assert [text.get_text() for text in spoken] == [
-        *("R x[0]", "W tile[0]", "R x[3]", "W tile[3]"),
-        *("R tile[7]", "W y[0]", "R tile[4]", "W y[3]"),
+    view = threads.timeline(trace, threads=[0, 3])
+    assert steps(view) == [
+        *("0 read x[0]", "0 write tile[0]", "3 read x[3]", "3 write tile[3]"),
+        *("0 read tile[7]", "0 write y[0]", "3 read tile[4]", "3 write y[3]"),
     ]
-    assert [round(text.get_position()[1]) for text in spoken] == list(range(8))
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["thread 0", "thread 3"]
-    only = threads.draw_timeline(trace, buffers=["tile"], rows=5)
-    assert "11 more" in only.axes[0].get_xlabel()
-    # Reads, writes and atomics have marks of different shapes.
-    marks = [c for c in figure.axes[0].collections if isinstance(c, PathCollection)]
-    assert len({len(mark.get_paths()[0].vertices) for mark in marks[:2]}) == 2
+    assert [step["line"] for step in view.data["steps"]] == [4] * 4 + [6] * 4
+    assert view.data["waits"] == [{"after": 4, "who": "all wait"}]
+    assert view.description == (
+        "8 steps of 2 threads in the order of the run: 4 reads, 4 writes. It begins: step 1, thread 0 reads x[0]; "
+        "step 2, thread 0 writes tile[0]; step 3, thread 3 reads x[3]; step 4, thread 3 writes tile[3]; step 5, "
+        "thread 0 reads tile[7]; step 6, thread 0 writes y[0]. After step 4 all wait. No race."
+    )
+    drawn = words_of(view)
+    at = [drawn.index(words) for words in ("R x[0]", "W tile[0]", "R x[3]", "W tile[3]", "R tile[7]", "W y[0]")]
+    assert at == sorted(at)
+    assert {"thread 0", "thread 3", "all wait"} <= set(drawn)
 
 
-@pytest.mark.parametrize(("step", "expected"), [(0, 1), (1, 4), (2, 8), (8, 32), (12, 32)])
-def test_sectors(step, expected):
+def test_a_timeline_says_what_it_leaves_out():
+    trace = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
+    view = threads.timeline(trace, buffers=["tile"], rows=5)
+    assert len(view.data["steps"]) == 5
+    assert view.data["left"] == 11
+    assert "11 more are not shown" in view.description
+    assert "and 11 more steps" in words_of(view)
+
+
+def test_reads_writes_and_atomics_have_marks_of_their_own():
+    view = threads.timeline(run("sums", 1, 1, torch.zeros(1), torch.zeros(1)))
+    marks = {each.tag.rpartition("}")[2] for each in ElementTree.fromstring(view.picture).iter()}
+    assert steps(view) == ["0 read x[0]", "0 atomic y[0]"]
+    assert {"circle", "polygon"} <= marks
+
+
+def test_the_parts_of_a_struct_are_one_step():
+    trace = run("whole", 1, 2, torch.arange(8.0), torch.zeros(8))
+    done = [step.partition(" ")[2] for step in steps(threads.timeline(trace))]
+    assert sorted(done) == ["read x[0-3]", "read x[4-7]", "write y[0-3]", "write y[4-7]"]
+
+
+def test_the_turns_of_a_loop_are_steps_of_their_own():
+    trace = run("strided", 1, 3, torch.arange(3.0), torch.zeros(3), 1)
+    assert len(threads.timeline(trace).data["steps"]) == 6
+    loop = Program("""
+    __global__ void sum(const unsigned char* x, float* y) { for (int i = 0; i < 3; ++i) y[0] += x[i]; }""")
+    trace = loop.trace("sum", 1, 1, torch.ones(3, dtype=torch.uint8), torch.zeros(1))
+    assert steps(threads.timeline(trace, buffers=["x"])) == ["0 read x[0]", "0 read x[1]", "0 read x[2]"]
+
+
+# ---- lanes and sectors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 8, 12])
+def test_sectors(step):
     """A warp that reads 4 bytes every 4·step bytes; a sector is 32 bytes."""
     trace = run("strided", 1, 32, torch.arange(400.0), torch.zeros(32), step)
-    assert threads.sectors(trace, "x") == expected
+    wanted = {4 * step * lane + byte for lane in range(32) for byte in range(4)}
+    expected = sorted({byte // 32 for byte in wanted})
+    assert threads.sectors(trace, "x") == len(expected)
     assert threads.sectors(trace, "y", op="write") == 4
-    title = threads.draw_lanes(trace, "x").axes[0].get_title(loc="left")
-    assert f"{4 * (32 if step else 1)} different bytes, {expected} sector" in title
-    assert f"{32 * expected} bytes move" in title
-    borders = threads.draw_lanes(trace, "x").axes[0].collections[1].get_segments()
-    assert len(borders) == 2 * expected
+    view = threads.lanes(trace, "x")
+    assert view.data["sectors"] == expected
+    assert view.data["lanes"] == [[lane, 4 * step * lane, 4] for lane in range(32)]
+    assert (view.data["wanted"], view.data["moved"]) == (len(wanted), 32 * len(expected))
+    count = f"{len(expected)} sector" + "s" * (len(expected) > 1)
+    assert f"{len(wanted)} different bytes of x at line 13: {count}, {32 * len(expected)} bytes" in view.description
+    thick = [each for each in ElementTree.fromstring(view.picture).iter() if each.get("stroke-width") == "2"]
+    assert len(thick) == len(expected)
 
 
 def test_sectors_of_many_warps_and_turns():
@@ -128,44 +247,13 @@ def test_sectors_of_many_warps_and_turns():
 
 def test_lanes_of_a_turn_and_a_line():
     trace = run("twice", 1, 32, torch.zeros(65), torch.zeros(32))
-    assert [text for text in texts(threads.draw_lanes(trace, "x", nth=1)) if text == "256"] == ["256"]  # its byte
+    view = threads.lanes(trace, "x", nth=1)
+    assert view.data["sectors"] == [8]
+    assert "byte 256" in words_of(view)
     with pytest.raises(ValueError, match="does not write x"):
-        threads.draw_lanes(trace, "x", op="write")
+        threads.lanes(trace, "x", op="write")
     with pytest.raises(ValueError, match="nobody touched z"):
         threads.sectors(trace, "z")
-
-
-def test_views_say_what_they_show():
-    trace = run("reverse_too_soon", 1, 8, torch.arange(8.0), torch.zeros(8))
-    tile = threads.cells(trace, "tile")
-    assert tile.data["cells"]["3"] == {"who": [3, 4], "did": "RW"}
-    assert tile.data["races"] == list(range(8))
-    assert (
-        tile.description
-        == "The cells of tile: 8 were touched, 0 of them by one thread alone. Cell 0: thread 0,7. "
-        + ("A race in 8 cells, the first is 0.")
-    )
-    first = threads.timeline(trace, threads=[0], rows=2)
-    assert first.data == {"steps": [[0, "R x[0]"], [0, "W tile[0]"]]}
-    assert first.description.startswith("In the order of the run: thread 0 R x[0]; thread 0 W tile[0]. 8 cells are in")
-    strided = run("strided", 1, 32, torch.arange(400.0), torch.zeros(32), 2)
-    assert "32 lanes want 128 different bytes, 8 sectors = 256 bytes move." in threads.lanes(strided, "x").description
-
-
-def test_the_parts_of_a_struct_are_one_step():
-    trace = run("whole", 1, 2, torch.arange(8.0), torch.zeros(8))
-    steps = [text for _, text in threads.timeline(trace).data["steps"]]
-    assert sorted(steps) == ["R x[0-3]", "R x[4-7]", "W y[0-3]", "W y[4-7]"]
-
-
-def test_the_turns_of_a_loop_are_steps_of_their_own():
-    trace = run("strided", 1, 3, torch.arange(3.0), torch.zeros(3), 1)
-    assert len(threads.timeline(trace).data["steps"]) == 6
-    loop = Program("""
-    __global__ void sum(const unsigned char* x, float* y) { for (int i = 0; i < 3; ++i) y[0] += x[i]; }""")
-    trace = loop.trace("sum", 1, 1, torch.ones(3, dtype=torch.uint8), torch.zeros(1))
-    read = [text for _, text in threads.timeline(trace, buffers=["x"]).data["steps"]]
-    assert read == ["R x[0]", "R x[1]", "R x[2]"]
 
 
 def test_counts():
@@ -186,11 +274,9 @@ def test_a_shared_array_used_in_two_widths():
       y[threadIdx.x] = tile[threadIdx.x / 4].w;
     }""")
     trace = program.trace("stage", 1, 8, torch.arange(8.0), torch.zeros(8))
-    assert texts(threads.draw_cells(trace, "tile", (2, 4))) == [
-        *("W", "0") * 3,
-        *("RW", "0-3"),
-        *("W", "1") * 3,
-        *("RW", "5x"),
-    ]
-    assert sorted(cell for _, cell, *_ in threads.races(trace)) == [3, 7]
-    assert "W tile[4-7]" in texts(threads.draw_timeline(trace))
+    view = threads.cells(trace, "tile", (2, 4))
+    alone = {cell: ("W", [cell // 4]) for cell in (0, 1, 2, 4, 5, 6)}
+    assert who(view) == alone | {3: ("RW", [0, 1, 2, 3]), 7: ("RW", [1, 4, 5, 6, 7])}
+    assert {"0-3", "5x", "5x: of 5 threads, not in a row"} <= set(words_of(view))
+    assert view.data["races"] == [3, 7]
+    assert "1 write tile[4-7]" in steps(threads.timeline(trace))

@@ -111,7 +111,7 @@ def races(trace: Trace) -> list[tuple[str, int, int, int]]:
     with no wait between them, collide just as well.
     """
     found: dict[tuple[str, int], tuple[int, int]] = {}
-    buffer, span, rounds = trace.buffer, spans(trace), trace.round
+    buffer, span = trace.buffer, spans(trace)
     for finding in trace.raw_findings[trace.raw_findings["fault"] == RACE]:
         places = {int(finding["event"]["where"]), int(finding["other"]["where"])}
         seen: dict[tuple[str, int], list[int]] = {}
@@ -120,17 +120,17 @@ def races(trace: Trace) -> list[tuple[str, int, int, int]]:
                 key = (str(buffer[row]), cell)
                 for before in seen.get(key, []):
                     both = {int(trace.events["where"][before]), int(trace.events["where"][row])} == places
-                    if key not in found and both and _collide(trace, rounds, before, row):
+                    if key not in found and both and _collide(trace, before, row):
                         found[key] = (before, row)
                 seen.setdefault(key, []).append(row)
     return [(name, cell, *rows) for (name, cell), rows in sorted(found.items(), key=lambda item: item[1])]
 
 
-def _collide(trace: Trace, rounds: np.ndarray, before: int, row: int) -> bool:
+def _collide(trace: Trace, before: int, row: int) -> bool:
     """Whether two accesses to one cell are a race: by two threads, with no wait between them, one of them writing."""
     past, here = trace.events[before], trace.events[row]
     if past["launch"] != here["launch"] or (past["op"] == here["op"] and OPS[here["op"]] != "write"):
         return False
     if past["block"] != here["block"]:
         return here["space"] == BUFFER  # shared memory is each block's own
-    return past["thread"] != here["thread"] and rounds[before] == rounds[row]
+    return past["thread"] != here["thread"] and not trace.met_between(before, row)

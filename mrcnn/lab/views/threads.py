@@ -7,21 +7,13 @@
     count_accesses(trace, in_bytes=False)                             {buffer: {"read": n, "write": n, "atomic": n}}
     races(trace)                                                      every cell in which two threads collide
 
-The first three are Views, each drawn by the function of its name with draw_ before it. Reads are circles, writes
-squares, atomics diamonds, and the letters R, W and A say the same; what is in a race is marked with a red X.
+The first three are Views. Reads are circles, writes squares, atomics diamonds, and the letters R, W and A say the same;
+what is in a race is marked with a red X.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-
-from mrcnn.visualize import COLOURS, INK, PAPER
 
 from ..cuda.trace import OPS, Trace
 from .accesses import (
@@ -36,63 +28,48 @@ from .accesses import (
     touched_cells,
     touched_sectors,
 )
+from .svg import COLOURS, EMPTY, GREY, INK, PALE, PAPER, RULE, Drawing, width_of
 from .view import View
 
-__all__ = [
-    "cells", "count_accesses", "draw_cells", "draw_lanes", "draw_timeline", "lanes", "races", "sectors", "timeline",
-]  # fmt: skip
+__all__ = ["cells", "count_accesses", "lanes", "races", "sectors", "timeline"]
 
-MARKS = {"read": "o", "write": "s", "atomic": "D"}
-LETTERS = {"read": "R", "write": "W", "atomic": "A"}
+DOES = {"read": "reads", "write": "writes", "atomic": "atomically changes"}
 ALARM = COLOURS[5]  # vermilion: races, and nothing else
-WHO = [colour for colour in COLOURS if colour != ALARM]
-EMPTY = "#eeeeee"
+TINTS = PALE[:5] + PALE[6:]
+LINE = 20  # pixels, of the words above and below a picture
+
+
+def _sum(count: int, thing: str) -> str:
+    return f"{count} {thing}" + "s" * (count != 1)
 
 
 # ---- cells -----------------------------------------------------------------------------------------------------------
 
 
-def draw_cells(
-    trace: Trace,
-    buffer: str,
-    shape: tuple[int, ...] | None = None,
-    *,
-    by: str = "thread",
-    block: int | None = None,
-) -> Figure:
+def cells(
+    trace: Trace, buffer: str, shape: tuple[int, ...] | None = None, *, by: str = "thread", block: int | None = None
+) -> View:
     """A buffer as a grid of cells, each with the letters of what was done to it and the numbers of who did it.
 
     shape: (n,) or (rows, columns); without it one row, as long as what was touched. by: "thread" or "block".
     block: show this block's accesses only. Cells that nobody touched stay grey and empty.
+
+    data: "shape", "cells" (number -> {"who": [...], "did": "RW"}) and "races", the cells in which two collide.
     """
-    shape = shape or (int(max(touched_cells(trace, buffer), default=0)) + 1,)
-    rows, columns = (1, *shape)[-2:]
-    axes = _new_axes(max(0.56 * columns + 0.6, 3.4), 0.56 * rows + 1.5)
     touched = touched_cells(trace, buffer, block)
-    collisions = {cell for name, cell, *_ in races(trace) if name == buffer}
-    for cell in range(rows * columns):
-        y, x = divmod(cell, columns)
-        who, letters = _who(trace, touched.get(cell, []), by)
-        axes.add_patch(Rectangle((x, y), 1, 1, facecolor=_fill(who), edgecolor="#999999", linewidth=0.6))
-        if who:
-            axes.text(x + 0.5, y + 0.32, letters, ha="center", va="center", fontsize=9, color=INK)
-            axes.text(x + 0.5, y + 0.7, _numbers(who), ha="center", va="center", fontsize=9, color=INK, weight="bold")
-        if cell in collisions:
-            _alarm(axes, x, y)
-    axes.set(xlim=(-0.1, columns + 0.1), ylim=(rows + 0.1, -0.1), aspect="equal")
-    axes.set_xticks(np.arange(columns) + 0.5, range(columns), fontsize=9, color=INK)
-    axes.set_yticks(np.arange(rows) + 0.5, range(rows) if rows > 1 else [""] * rows, fontsize=9, color=INK)
-    _plain(axes)
-    note = f"\nX: a race, in {len(collisions)} cells" if collisions else ""
-    key = f"R read, W write, A atomic; below, the number of the {by}\ntinted: one {by} alone; white: several"
-    axes.set_title(f"`{buffer}`: which {by} touched each cell\n{key}{note}", fontsize=9, color=INK, loc="left")
-    return axes.figure
+    rows, columns = (1, *(shape or (max(touched, default=0) + 1,)))[-2:]
+    found = {
+        cell: {"who": np.unique(trace.events[by][at]).tolist(), "did": _letters(trace, at)}
+        for cell, at in sorted(touched.items())
+        if cell < rows * columns
+    }
+    collisions = sorted({cell for name, cell, *_ in races(trace) if name == buffer and cell in found})
+    data = {"shape": [rows, columns], "cells": {str(cell): each for cell, each in found.items()}, "races": collisions}
+    return View(_draw_cells(buffer, by, data), _cells_in_words(buffer, by, data), data)
 
 
-def _who(trace: Trace, rows: list[int], by: str) -> tuple[list[int], str]:
-    events = trace.events[rows]
-    letters = "".join(LETTERS[op] for op in OPS if op in OPS[events["op"]])
-    return np.unique(events[by]).tolist(), letters
+def _letters(trace: Trace, at: list[int]) -> str:
+    return "".join(op[0].upper() for op in OPS if op in trace.op[at])
 
 
 def _numbers(who: list[int]) -> str:
@@ -101,232 +78,274 @@ def _numbers(who: list[int]) -> str:
     return f"{who[0]}-{who[-1]}" if len(who) == who[-1] - who[0] + 1 else f"{len(who)}x"
 
 
-def _fill(who: list[int]) -> str | tuple[float, ...]:
-    """A cell that one alone touched has its colour, a pale one; a cell of several is white, an untouched one grey."""
-    if not who:
-        return EMPTY
-    return _pale(WHO[who[0] % len(WHO)]) if len(who) == 1 else PAPER
+def _draw_cells(buffer: str, by: str, data: dict) -> str:
+    (rows, columns), found = data["shape"], data["cells"]
+    labels = [_numbers(each["who"]) for each in found.values()]
+    notes = [f"R read, W write, A atomic; below, the number of the {by}"]
+    notes += [f"5x: of 5 {by}s, not in a row"] if any(label.endswith("x") for label in labels) else []
+    notes += [f"tinted: by one {by} alone (tints come again);", "white: by several; grey: by nobody"]
+    notes += [f"X: a race, in {_sum(len(data['races']), 'cell')}"] if data["races"] else []
+    title, side, high = f"{buffer}: which {by} touched each cell", max([36, *map(width_of, labels)]) + 10, 44
+    left, top = width_of(str(rows - 1)) + 16 if rows > 1 else 8, 2.4 * LINE
+    width = max(left + side * columns + 8, *(width_of(words) + 16 for words in [*notes, title]))
+    drawing = Drawing(width, top + high * rows + LINE * (len(notes) + 0.8))
+    drawing.text(8, 0.8 * LINE, title, bold=True)
+    for column in range(columns):
+        drawing.text(left + (column + 0.5) * side, top - 10, str(column), "middle", fill=GREY)
+    for cell in range(rows * columns):
+        x, y = left + cell % columns * side, top + cell // columns * high
+        if cell % columns == 0 and rows > 1:
+            drawing.text(left - 8, y + high / 2, str(cell // columns), "end", fill=GREY)
+        each = found.get(str(cell))
+        who = each["who"] if each else []
+        drawing.rect(
+            x, y, side, high, (EMPTY, TINTS[who[0] % len(TINTS)] if who else "", PAPER)[min(len(who), 2)], RULE
+        )
+        race = cell in data["races"]
+        if who:
+            drawing.text(x + side / 2 - 6 * race, y + 13, each["did"], "middle")  # beside the X
+            drawing.text(x + side / 2, y + 31, _numbers(who), "middle", bold=True)
+        if race:
+            drawing.rect(x + 2.5, y + 2.5, side - 5, high - 5, stroke=ALARM, stroke_width=2.5)
+            drawing.cross(x + side - 10, y + 10, ALARM, 4)
+    for number, words in enumerate(notes):
+        drawing.text(8, top + high * rows + LINE * (number + 0.9), words)
+    return str(drawing)
 
 
-def _alarm(axes: Axes, x: float, y: float) -> None:
-    axes.add_patch(Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=ALARM, linewidth=2.2, zorder=3))
-    axes.scatter(x + 0.83, y + 0.19, marker="x", s=22, color=ALARM, linewidth=1.8, zorder=3)
-
-
-# ---- races -----------------------------------------------------------------------------------------------------------
+def _cells_in_words(buffer: str, by: str, data: dict) -> str:
+    (rows, columns), found, collisions = data["shape"], data["cells"], data["races"]
+    words = f"{_sum(rows * columns, 'cell')} of {buffer} in {_sum(rows, 'row')}: {len(found)} touched"
+    if found:
+        everyone = sorted({number for each in found.values() for number in each["who"]})
+        most = max(found, key=lambda cell: len(found[cell]["who"]))
+        words += f", by {_sum(len(everyone), by)}; {sum(len(each['who']) == 1 for each in found.values())} by one alone"
+        if len(found[most]["who"]) > 1:
+            words += f". Most touch cell {most}: {_sum(len(found[most]['who']), by)}, {_numbers(found[most]['who'])}"
+    race = f"A race in {_sum(len(collisions), 'cell')}, the first is {collisions[0]}." if collisions else "No race."
+    return f"{words}. {race}"
 
 
 # ---- timeline --------------------------------------------------------------------------------------------------------
 
 
-def draw_timeline(
+def timeline(
     trace: Trace,
     *,
     block: int = 0,
     threads: Iterable[int] | None = None,
     buffers: Iterable[str] | None = None,
     rows: int = 40,
-) -> Figure:
+) -> View:
     """What the threads of a block did, in the order of the run: time goes down, one column per thread.
 
     A dashed line across is a wait: a barrier, or a function of the warp. threads: the first eight if not given;
-    buffers: all. Only the first `rows` accesses are drawn.
-    """
-    numbers, steps = _steps(trace, block, threads, buffers)
-    shown = steps[:rows]
-    axes = _new_axes(1.5 * len(numbers) + 0.6, 0.26 * len(shown) + 1.0)
-    for x in range(len(numbers)):
-        axes.axvline(x, color="#cccccc", linewidth=0.8, zorder=0)
-    op = trace.op
-    for kind, mark in MARKS.items():
-        of_kind = [(x, y) for y, (x, together, _) in enumerate(shown) if op[together[0]] == kind]
-        face = {"read": PAPER, "write": WHO[1], "atomic": WHO[4]}[kind]
-        axes.scatter(*np.array(of_kind).reshape(-1, 2).T, marker=mark, s=34, facecolor=face, edgecolor=INK, linewidth=1)
-    for y, (x, _, text) in enumerate(shown):
-        axes.text(x + 0.09, y, text, fontsize=9, va="center", color=INK)
-    _draw_waits(axes, trace.round[[together[0] for _, together, _ in shown]], len(numbers))
-    height = {row: y for y, (_, together, _) in enumerate(shown) for row in together}
-    _draw_races(axes, trace, numbers, height)
-    left = len(steps) - len(shown)
-    axes.set(xlim=(-0.3, len(numbers) - 0.05), ylim=(len(shown) - 0.3, -0.9))
-    axes.set_xticks(range(len(numbers)), [f"thread {number}" for number in numbers], fontsize=9, color=INK)
-    axes.set_yticks([])
-    axes.set_ylabel("time →", fontsize=9, color=INK, rotation=270, labelpad=10)
-    axes.xaxis.tick_top()
-    _plain(axes)
-    axes.set_xlabel(f"… and {left} more accesses" if left else "", fontsize=9, color=INK)
-    return axes.figure
+    buffers: all. Only the first `rows` steps are drawn. What a thread does to one struct at one line is one step: its
+    parts are loaded in an order that is the compiler's affair.
 
-
-def _steps(
-    trace: Trace, block: int, threads: Iterable[int] | None, buffers: Iterable[str] | None
-) -> tuple[list[int], list[tuple[int, list[int], str]]]:
-    """The threads' numbers, and what they did, in order: (which of these threads, rows of the trace, in words).
-
-    What a thread does to one buffer at one line, access after access, is one step: the parts of a struct are loaded in
-    an order that is the compiler's affair.
+    data: "threads"; "steps", each with "thread", "op", "what", "line"; "waits", each with "after" so many steps and
+    "who"; "races", each with "what" and two "steps", counted from 0; "left", the number of steps that are not shown.
     """
     numbers = list(threads) if threads is not None else np.unique(trace.thread[trace.block == block])[:8].tolist()
     chosen = (trace.block == block) & np.isin(trace.thread, numbers)
     if buffers is not None:
         chosen &= np.isin(trace.buffer, list(buffers))
+    groups = _steps(trace, np.flatnonzero(chosen).tolist())
+    shown, span = groups[:rows], spans(trace)
+    step_of = {row: number for number, group in enumerate(shown) for row in group}
+    data = {
+        "threads": [int(number) for number in numbers],
+        "steps": [_step(trace, span, group) for group in shown],
+        "waits": _waits(trace, block, numbers, shown),
+        "races": [
+            {"what": f"{name}[{cell}]", "steps": [step_of[row] for row in pair]}
+            for name, cell, *pair in races(trace)
+            if step_of.keys() >= set(pair)
+        ],
+        "left": len(groups) - len(shown),
+    }
+    return View(_draw_timeline(data), _timeline_in_words(data), data)
+
+
+def _steps(trace: Trace, rows: list[int]) -> list[list[int]]:
+    """The rows of the trace, those together that are parts of one struct."""
     buffer, span, op, line, thread = trace.buffer, spans(trace), trace.op, trace.line, trace.thread
     groups: list[list[int]] = []
-    for row in np.flatnonzero(chosen).tolist():
+    for row in rows:
         last = groups[-1] if groups else []
         same = last and all(each[last[-1]] == each[row] for each in (thread, line, op, buffer))
-        if same and span[row][0] not in {span[r][0] for r in last} and _one_struct(trace, span, [*last, row]):
+        if same and span[row][0] not in span[last][:, 0] and _one_struct(trace, span, [*last, row]):
             last.append(row)
         else:
             groups.append([row])
-    steps = []
-    for together in groups:
-        first, last = min(span[r][0] for r in together), max(span[r][1] for r in together) - 1
-        cell = f"{first}" if first == last else f"{first}-{last}"
-        steps.append(
-            (numbers.index(thread[together[0]]), together, f"{LETTERS[op[together[0]]]} {buffer[together[0]]}[{cell}]")
-        )
-    return numbers, steps
+    return groups
 
 
 def _one_struct(trace: Trace, span: np.ndarray, rows: list[int]) -> bool:
     """Whether accesses are to parts of one struct: what a parameter points to, or 16 bytes of a shared array."""
-    name, cells = trace.buffer[rows[0]], [cell for row in rows for cell in span[row]]
-    item = int(trace.events["bytes"][rows[0]])
-    unit = trace.units.get(name, 16) // item  # cells in a struct
-    return unit > 1 and min(cells) // unit == (max(cells) - 1) // unit
+    name, touched = trace.buffer[rows[0]], span[rows]
+    unit = trace.units.get(name, 16) // int(trace.events["bytes"][rows[0]])  # cells in a struct
+    return unit > 1 and touched.min() // unit == (touched.max() - 1) // unit
 
 
-def _draw_waits(axes: Axes, rounds: np.ndarray, columns: int) -> None:
-    for y in np.flatnonzero(np.diff(rounds)) + 0.5:
-        axes.axhline(y, color=INK, linestyle=(0, (5, 3)), linewidth=1.2)
-        axes.text(columns - 0.1, y - 0.15, "all wait", fontsize=9, ha="right", va="bottom", color=INK)
+def _step(trace: Trace, span: np.ndarray, group: list[int]) -> dict:
+    row, first, last = group[0], int(span[group].min()), int(span[group].max()) - 1
+    what = f"{trace.buffer[row]}[{first}" + (f"-{last}]" if last > first else "]")
+    return {"thread": int(trace.thread[row]), "op": str(trace.op[row]), "what": what, "line": int(trace.line[row])}
 
 
-def _draw_races(axes: Axes, trace: Trace, numbers: list[int], height: dict[int, int]) -> None:
-    seen = [race for race in races(trace) if race[2] in height and race[3] in height]
-    for _, _, *pair in seen:
-        x, y = [numbers.index(trace.thread[row]) for row in pair], [height[row] for row in pair]
-        axes.scatter(x, y, marker="x", s=80, color=ALARM, linewidth=1.6, zorder=3)
-    if seen:  # one pair tells the story, the one nearest in time; a line for each would hide the rest
-        name, cell, *pair = min(seen, key=lambda race: race[3] - race[2])
-        x, y = [numbers.index(trace.thread[row]) for row in pair], [height[row] for row in pair]
-        axes.plot(x, y, color=ALARM, linewidth=1.6, linestyle=":", zorder=1)
-        look = {"facecolor": PAPER, "edgecolor": ALARM, "boxstyle": "round,pad=0.2"}
-        side, at = ("right", x[1] - 0.14) if x[1] else ("left", x[1] + 0.75)  # that row holds nothing else
-        axes.text(at, y[1], f"race: {name}[{cell}]", fontsize=9, color=INK, ha=side, va="center", bbox=look)
+def _waits(trace: Trace, block: int, numbers: list[int], shown: list[list[int]]) -> list[dict]:
+    """Where all of a block, or lanes of a warp, went on together, if it is between two steps that are shown."""
+    begins = [group[0] for group in shown]
+    waits = []
+    for wait in trace.waits[(trace.waits["block"] == block) & (trace.waits["lanes"] != 0)]:
+        after = int(np.searchsorted(begins, int(wait["row"])))
+        lanes = [int(wait["thread"]) + lane for lane in range(WARP) if int(wait["lanes"]) >> lane & 1]
+        here = {"after": after, "who": f"threads {_numbers(lanes)} wait" if wait["in_warp"] else "all wait"}
+        if 0 < after < len(shown) and here not in waits and (not wait["in_warp"] or set(lanes) & set(numbers)):
+            waits.append(here)
+    return waits
+
+
+def _draw_timeline(data: dict) -> str:
+    steps, numbers, pair = data["steps"], data["threads"], _nearest(data["races"])
+    column = max(width_of(f"R {step['what']}") for step in steps) + 42 if steps else 100
+    at = [44 + number * column + 14 for number in range(len(numbers))]
+    notes = ["circle, R: read; square, W: write; diamond, A: atomic"]
+    notes += [f"X: a race; dotted: at {pair['what']}, with no wait between"] if pair else []
+    notes += [f"and {_sum(data['left'], 'more step')}"] if data["left"] else []
+    bottom = 50 + 24 * (len(steps) + len(data["waits"]))
+    drawing = Drawing(
+        max([44 + column * len(numbers), *(width_of(each) + 16 for each in notes)]), bottom + LINE * len(notes)
+    )
+    drawing.text(36, 16, "step", "end", fill=GREY)
+    for x, number in zip(at, numbers, strict=True):
+        drawing.text(x - 8, 16, f"thread {number}", bold=True)
+        drawing.line(x, 30, x, bottom - 18, RULE)
+    middle = [44 + 24 * (number + sum(w["after"] <= number for w in data["waits"])) for number in range(len(steps))]
+    for number, wait in enumerate(data["waits"]):
+        y = 44 + 24 * (wait["after"] + number)
+        drawing.line(
+            44, y, drawing.width - width_of(wait["who"]) - 16, y, INK, stroke_dasharray="7 4", stroke_width=1.6
+        )
+        drawing.text(drawing.width - 8, y, wait["who"], "end", bold=True)
+    places = [(at[numbers.index(step["thread"])], y) for step, y in zip(steps, middle, strict=True)]
+    if pair:
+        (x1, y1), (x2, y2) = (places[number] for number in pair["steps"])
+        drawing.line(x1, y1, x2, y2, ALARM, stroke_width=2, stroke_dasharray="2 4")
+    racing = {number for race in data["races"] for number in race["steps"]}
+    for number, (step, (x, y)) in enumerate(zip(steps, places, strict=True)):
+        drawing.text(36, y, str(number + 1), "end", fill=GREY)
+        _draw_step(drawing, x, y, step, number in racing)
+    for number, words in enumerate(notes):
+        drawing.text(8, bottom + LINE * (number + 0.3), words)
+    return str(drawing)
+
+
+def _draw_step(drawing: Drawing, x: float, y: float, step: dict, racing: bool) -> None:
+    if step["op"] == "read":
+        drawing.add("circle", cx=x, cy=y, r=6, fill=PAPER, stroke=INK)
+    elif step["op"] == "write":
+        drawing.rect(x - 6, y - 6, 12, 12, COLOURS[1], INK)
+    else:
+        drawing.polygon([(x, y - 8), (x + 8, y), (x, y + 8), (x - 8, y)], COLOURS[4])
+    if racing:
+        drawing.cross(x, y, ALARM, 9)
+    words = f"{step['op'][0].upper()} {step['what']}"
+    drawing.rect(x + 12, y - 9, width_of(words), 18, PAPER)  # so that no line goes through the letters
+    drawing.text(x + 14, y, words)
+
+
+def _nearest(found: list[dict]) -> dict | None:
+    """The race whose two steps are nearest in time tells the story; a line for each would hide the rest."""
+    return min(found, key=lambda race: race["steps"][1] - race["steps"][0], default=None)
+
+
+def _timeline_in_words(data: dict) -> str:
+    steps, pair = data["steps"], _nearest(data["races"])
+    counts = ", ".join(_sum(n, op) for op in OPS.tolist() if (n := sum(step["op"] == op for step in steps)))
+    words = f"{_sum(len(steps), 'step')} of {_sum(len(data['threads']), 'thread')} in the order of the run"
+    words += (f": {counts}" if counts else "") + (f"; {data['left']} more are not shown. " if data["left"] else ". ")
+    told = [f"step {i}, thread {step['thread']} {DOES[step['op']]} {step['what']}" for i, step in enumerate(steps, 1)]
+    words += f"It begins: {'; '.join(told[:6])}. " if told else ""
+    words += "".join(f"After step {wait['after']} {wait['who']}. " for wait in data["waits"][:4])
+    if pair:
+        return words + f"A race: {told[pair['steps'][0]]}; {told[pair['steps'][1]]}, with no wait between."
+    return words + "No race."
 
 
 # ---- the lanes of a warp ---------------------------------------------------------------------------------------------
 
 
-def draw_lanes(
-    trace: Trace,
-    buffer: str,
-    *,
-    op: str = "read",
-    line: int | None = None,
-    nth: int = 0,
-    block: int = 0,
-    warp: int = 0,
-) -> Figure:
+def lanes(
+    trace: Trace, buffer: str, *, op: str = "read", line: int | None = None, nth: int = 0, block: int = 0, warp: int = 0
+) -> View:
     """The addresses that a warp's 32 lanes ask for in one instruction, and the 32-byte sectors that hold them.
 
     The instruction: the first that does `op` to the buffer, or the one on `line`; `nth`: which turn of a loop.
     Only sectors that are touched are drawn, thick lines between them; a gap between two is a gap in memory.
+
+    data: "lanes", each [lane, first byte, bytes]; "sectors", numbered from the buffer's start; "wanted" and "moved",
+    in bytes; "line".
+
+    Raises:
+        ValueError: nobody touched the buffer, or this warp did not do that to it.
     """
-    rows = instructions(trace, buffer, op, line, block, warp)
-    if not rows:
+    start, found = start_of(trace, buffer), instructions(trace, buffer, op, line, block, warp)
+    if not found:
         raise ValueError(f"warp {warp} of block {block} does not {op} {buffer}{f' on line {line}' if line else ''}")
-    rows = sorted(rows.items())[nth][1]
-    events, start = trace.events[rows], start_of(trace, buffer)
-    offset = events["address"].astype(np.int64) - start
-    touched = touched_sectors(offset, events["bytes"])
-    place = _places(touched)
-    width = place[touched[-1]] + 1
-    room = max(width, 4)
-    place = {sector: at + (room - width) / 2 for sector, at in place.items()}  # a short memory stands in the middle
-    axes = _new_axes(10.5, 2.3)
-    boxes = [Rectangle((place[sector], 0), 1, 0.22) for sector in touched]
-    axes.add_collection(PatchCollection(boxes, facecolor=EMPTY, edgecolor=INK, linewidth=0.7))
-    borders = [place[sector] + side for sector in touched for side in (0, 1)]
-    axes.vlines(borders, -0.03, 0.25, INK, linewidth=1.6, zorder=3)
-    _name_sectors(axes, touched, place, room)
-    for lane, at, size in zip(events["thread"] % WARP, offset, events["bytes"], strict=True):
-        colour, x = WHO[lane % len(WHO)], (lane + 0.5) * room / WARP
-        cell = place[at // SECTOR] + at % SECTOR / SECTOR
-        axes.add_patch(Rectangle((cell, 0), size / SECTOR, 0.22, facecolor=colour, edgecolor=INK, linewidth=0.3))
-        axes.plot([x, cell + size / SECTOR / 2], [0.85, 0.22], color=INK, linewidth=0.5, alpha=0.7)
-        axes.text(x, 0.92, str(lane), fontsize=9, ha="center", va="center", color=INK)
-    axes.set(xlim=(-0.02 * room, 1.02 * room), ylim=(-0.18, 1.0), xticks=[], yticks=[])
-    _plain(axes)
-    wanted = len({byte for at, size in zip(offset, events["bytes"], strict=True) for byte in range(at, at + size)})
-    title = f"{op} of {buffer} at line {trace.line[rows[0]]}: {len(rows)} lanes want {wanted} different bytes, "
-    title += f"{len(touched)} sector{'s' * (len(touched) > 1)} = {SECTOR * len(touched)} bytes move\n"
-    title += "thick lines: where sectors begin and end; a gap: memory that nobody asked for"
-    axes.set_title(title, fontsize=9, color=INK, loc="left")
-    return axes.figure
+    rows = sorted(found.items())[nth][1]
+    events = trace.events[rows]
+    offset, size = events["address"].astype(np.int64) - start, events["bytes"].astype(np.int64)
+    touched = touched_sectors(offset, size)
+    data = {
+        "lanes": np.stack([events["thread"] % WARP, offset, size], axis=1).tolist(),
+        "sectors": touched,
+        "wanted": len(
+            {byte for at, n in zip(offset.tolist(), size.tolist(), strict=True) for byte in range(at, at + n)}
+        ),
+        "moved": SECTOR * len(touched),
+        "line": int(trace.line[rows[0]]),
+    }
+    title = f"{_sum(len(rows), 'lane')} {op} {data['wanted']} different bytes of {buffer} at line {data['line']}"
+    title += f": {_sum(len(touched), 'sector')}, {data['moved']} bytes move"
+    words = f"{title}. Lane {data['lanes'][0][0]} asks for byte {offset[0]}, lane {data['lanes'][-1][0]} for byte "
+    words += f"{offset[-1]}; of the bytes that move, {100 * data['wanted'] / data['moved']:.0f} % are wanted."
+    return View(_draw_lanes(title, data), words, data)
 
 
-def _places(touched: list[int]) -> dict[int, float]:
-    """Where each sector stands: neighbours side by side, others with a gap between them."""
-    gaps = np.cumsum(np.diff(touched, prepend=touched[0]) > 1) * 0.5
-    return {sector: number + gap for number, (sector, gap) in enumerate(zip(touched, gaps.tolist(), strict=True))}
+def _draw_lanes(title: str, data: dict) -> str:
+    touched, room, left, top = data["sectors"], 32 * 27, 12, 3 * LINE
+    gaps = np.cumsum(np.diff(touched, prepend=touched[0]) > 1) * 0.5  # neighbours side by side, a gap between others
+    wide = min(room / (len(touched) + gaps[-1]), room / 4)
+    begin = left + (room - wide * (len(touched) + gaps[-1])) / 2  # a short memory stands in the middle
+    place = {sector: begin + wide * (number + gaps[number]) for number, sector in enumerate(touched)}
+    drawing = Drawing(room + 2 * left, top + 170)
+    drawing.text(left, 0.8 * LINE, title, bold=True)
+    drawing.text(
+        left, 1.8 * LINE, "above: the lanes; below: memory, thick lines where sectors begin; a gap: not asked for"
+    )
+    for sector in touched:
+        drawing.rect(place[sector], top + 110, wide, 28, EMPTY)
+    for lane, at, size in data["lanes"]:
+        x = left + (lane + 0.5) * room / WARP
+        cell = place[at // SECTOR] + at % SECTOR / SECTOR * wide
+        drawing.rect(cell, top + 110, size / SECTOR * wide, 28, TINTS[lane % len(TINTS)], INK, stroke_width=0.5)
+        drawing.line(x, top + 20, cell + size / SECTOR * wide / 2, top + 110, INK, stroke_width=0.7)
+        drawing.rect(x - 12, top, 24, 20, TINTS[lane % len(TINTS)], INK, stroke_width=0.5)
+        drawing.text(x, top + 10, str(lane), "middle")
+    for sector in touched:
+        drawing.rect(place[sector], top + 110, wide, 28, stroke=INK, stroke_width=2)
+    _name_sectors(drawing, place, top + 152)
+    return str(drawing)
 
 
-def _name_sectors(axes: Axes, touched: list[int], place: dict[int, float], room: float) -> None:
-    """The byte at which each sector begins, as many as there is room for."""
-    step = -(-len(touched) // 12)
-    for sector in touched[::step]:
-        axes.text(place[sector], -0.1, f"{SECTOR * sector}", fontsize=9, ha="left", va="center", color=INK)
-    axes.text(1.02 * room, -0.1, "byte", fontsize=9, ha="right", va="center", color=INK)
-
-
-# ---- views -----------------------------------------------------------------------------------------------------------
-
-
-def cells(trace: Trace, buffer: str, shape: tuple[int, ...] | None = None, **options) -> View:
-    """Who touched which cell of a buffer: `draw_cells`, with its description."""
-    by, touched = options.get("by", "thread"), touched_cells(trace, buffer, options.get("block"))
-    who = {cell: _who(trace, rows, by) for cell, rows in sorted(touched.items())}
-    collisions = sorted({cell for name, cell, *_ in races(trace) if name == buffer})
-    alone = sum(len(numbers) == 1 for numbers, _ in who.values())
-    words = f"The cells of {buffer}: {len(who)} were touched, {alone} of them by one {by} alone. "
-    words += f"Cell {next(iter(who))}: {by} {_numbers(next(iter(who.values()))[0])}. " if who else ""
-    words += f"A race in {len(collisions)} cells, the first is {collisions[0]}." if collisions else "No race."
-    data = {str(cell): {"who": numbers, "did": letters} for cell, (numbers, letters) in who.items()}
-    return View.of(draw_cells(trace, buffer, shape, **options), words, {"cells": data, "races": collisions}, lines=True)
-
-
-def timeline(trace: Trace, *, block: int = 0, threads=None, buffers=None, rows: int = 40) -> View:
-    """What a block's threads did, in order: `draw_timeline`, with its description."""
-    numbers, steps = _steps(trace, block, threads, buffers)
-    done = [[numbers[x], text] for x, _, text in steps[:rows]]
-    words = "In the order of the run: " + "; ".join(f"thread {number} {text}" for number, text in done)
-    words += f". {len(races(trace))} cells are in a race." if races(trace) else ". No race."
-    figure = draw_timeline(trace, block=block, threads=threads, buffers=buffers, rows=rows)
-    return View.of(figure, words, {"steps": done}, lines=True)
-
-
-def lanes(trace: Trace, buffer: str, **options) -> View:
-    """The addresses of a warp's lanes in one instruction: `draw_lanes`, with its description."""
-    figure = draw_lanes(trace, buffer, **options)
-    return View.of(figure, figure.axes[0].get_title(loc="left").split("\n")[0] + ".", lines=True)
-
-
-# ---- look ------------------------------------------------------------------------------------------------------------
-
-
-def _new_axes(width: float, height: float) -> Axes:
-    figure = Figure(figsize=(width, height), dpi=90, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
-
-
-def _pale(colour: str) -> tuple[float, ...]:
-    return tuple(0.5 + 0.5 * channel for channel in to_rgb(colour))
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
+def _name_sectors(drawing: Drawing, place: dict[int, float], y: float) -> None:
+    """The byte at which each sector begins, of those for which there is room."""
+    free = 0.0
+    for sector, x in place.items():
+        words = f"{SECTOR * sector}" if free else f"byte {SECTOR * sector}"
+        x = min(x, drawing.width - 12 - width_of(words))
+        if x >= free:
+            drawing.text(x, y, words)
+            free = x + width_of(words) + 8
