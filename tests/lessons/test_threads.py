@@ -50,23 +50,36 @@ def who(view) -> dict[int, tuple[str, list[int]]]:
 
 
 def steps(view) -> list[str]:
-    return [f"{step['thread']} {step['op']} {step['what']}" for step in view.data["steps"]]
+    """What was done, without the waits: "0 R x[0-3]"."""
+    names = [buffer["name"] for buffer in view.data["memory"]]
+    done = [step for step in view.data["steps"] if step[0] in "RWA"]
+    return [
+        f"{thread} {kind} {names[buffer]}[{cells[0]}{f'-{cells[-1]}' * (len(cells) > 1)}]"
+        for kind, thread, _, buffer, cells, *_ in done
+    ]
 
 
-def some_views():
-    racing = run("reverse_too_soon", 1, 8, torch.arange(8.0), torch.zeros(8))
-    waiting = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
-    summing = run("sums", 2, 200, torch.arange(400.0), torch.zeros(4))
+def meetings(view) -> int:
+    return sum(step[0] == "M" for step in view.data["steps"])
+
+
+def some_views(racing, waiting, summing, strided):
     for trace in (racing, waiting, summing):
         yield from (threads.timeline(trace), threads.timeline(trace, threads=[5], rows=2), threads.cells(trace, "x"))
     yield from (threads.cells(racing, "tile", (4, 2)), threads.cells(racing, "tile", block=1))
     yield from (threads.cells(summing, "y"), threads.cells(summing, "y", by="block"), threads.lanes(summing, "x"))
-    for step in (0, 1, 3, 400):
-        yield threads.lanes(run("strided", 1, 32, torch.zeros(12401), torch.zeros(32), step), "x")
+    yield from (threads.lanes(trace, "x") for trace in strided)
 
 
 def test_every_view_can_be_read_and_is_the_same_again():
-    for view, again in zip(some_views(), some_views(), strict=True):
+    eight = (torch.arange(8.0), torch.zeros(8))
+    traces = (
+        run("reverse_too_soon", 1, 8, *eight),
+        run("reverse", 1, 8, *eight),
+        run("sums", 2, 200, torch.arange(400.0), torch.zeros(4)),
+        [run("strided", 1, 32, torch.zeros(12401), torch.zeros(32), step) for step in (0, 1, 3, 400)],
+    )
+    for view, again in zip(some_views(*traces), some_views(*traces), strict=True):
         check(view)
         assert view == again
         assert json.loads(json.dumps(view.data)) == view.data
@@ -116,10 +129,14 @@ def test_a_tint_that_comes_again_is_not_said_to_be_one_thread():
 def test_no_race_with_the_barrier():
     trace = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
     assert threads.races(trace) == []
-    for view in (threads.cells(trace, "tile"), threads.timeline(trace)):
-        assert view.data["races"] == []
-        assert view.description.endswith("No race.")
-        assert not any("race" in words for words in words_of(view))
+    view = threads.cells(trace, "tile")
+    assert view.data["races"] == []
+    assert view.description.endswith("No race.")
+    view = threads.timeline(trace)
+    assert not any(step[6] for step in view.data["steps"])
+    assert "The trace has found nothing wrong." in view.description
+    for each in (threads.cells(trace, "tile"), view):
+        assert not any("race" in words or words.startswith("X") for words in words_of(each))
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
@@ -138,12 +155,13 @@ def test_every_cell_of_a_race(order):
     assert "A race in 8 cells, the first is 0." in view.description
     assert "X: a race, in 8 cells" in words_of(view)
     view = threads.timeline(trace)
-    done = steps(view)
-    assert view.data["waits"] == []
-    assert len(view.data["races"]) == 8
-    for race in view.data["races"]:
-        assert {done[step].split()[-1] for step in race["steps"]} == {race["what"]}
-    assert "A race: step " in view.description
+    assert meetings(view) == 0
+    racing = [step for step in view.data["steps"] if step[6]]
+    assert sorted(step[4][0] for step in racing) == list(range(8))
+    for _, thread, _, _, (cell,), _, (other, *_) in racing:
+        assert {thread, other} == {cell, 7 - cell}
+    assert "Races: 8, the first in step " in view.description
+    assert sum(words.startswith("X ") for words in words_of(view)) == 8
 
 
 def test_two_blocks_collide():
@@ -159,7 +177,7 @@ def test_a_wait_of_others_does_not_end_a_race():
         trace = run("halves", 1, 64, torch.zeros(64))
     ((_, _, before, row),) = threads.races(trace)
     assert {int(trace.thread[before]), int(trace.thread[row])} & set(range(32, 64))
-    assert not any(wait["who"] == "all wait" for wait in threads.timeline(trace).data["waits"])
+    assert meetings(threads.timeline(trace)) == 0
 
 
 # ---- timeline --------------------------------------------------------------------------------------------------------
@@ -167,53 +185,43 @@ def test_a_wait_of_others_does_not_end_a_race():
 
 def test_timeline_is_the_order_of_the_run():
     trace = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
-    view = threads.timeline(trace, threads=[0, 3])
+    view = threads.timeline(trace, threads=[0, 3], rows=100)
     assert steps(view) == [
-        *("0 read x[0]", "0 write tile[0]", "3 read x[3]", "3 write tile[3]"),
-        *("0 read tile[7]", "0 write y[0]", "3 read tile[4]", "3 write y[3]"),
+        *("0 R x[0]", "0 W tile[0]", "3 R x[3]", "3 W tile[3]"),
+        *("0 R tile[7]", "0 W y[0]", "3 R tile[4]", "3 W y[3]"),
     ]
-    assert [step["line"] for step in view.data["steps"]] == [4] * 4 + [6] * 4
-    assert view.data["waits"] == [{"after": 4, "who": "all wait"}]
-    assert view.description == (
-        "8 steps of 2 threads in the order of the run: 4 reads, 4 writes. It begins: step 1, thread 0 reads x[0]; "
-        "step 2, thread 0 writes tile[0]; step 3, thread 3 reads x[3]; step 4, thread 3 writes tile[3]; step 5, "
-        "thread 0 reads tile[7]; step 6, thread 0 writes y[0]. After step 4 all wait. No race."
-    )
+    assert [step[2] for step in view.data["steps"] if step[0] in "RWA"] == [4] * 4 + [6] * 4
+    assert meetings(view) == 1
     drawn = words_of(view)
-    at = [drawn.index(words) for words in ("R x[0]", "W tile[0]", "R x[3]", "W tile[3]", "R tile[7]", "W y[0]")]
+    at = [drawn.index(words) for words in ("R x[0] 0", "W tile[0] 0", "R x[3] 3", "W tile[3] 3")]
+    at += [drawn.index(words) for words in ("all have met, line 5", "R tile[7] 7", "W y[0] 7", "R tile[4] 4")]
     assert at == sorted(at)
-    assert {"thread 0", "thread 3", "all wait"} <= set(drawn)
+    assert {"thread 0", "thread 3", "waits, line 5", "threads that are not shown"} <= set(drawn)
+    assert "reads: 4, writes: 4, barriers passed: 1" in view.description
 
 
 def test_a_timeline_says_what_it_leaves_out():
     trace = run("reverse", 1, 8, torch.arange(8.0), torch.zeros(8))
     view = threads.timeline(trace, buffers=["tile"], rows=5)
-    assert len(view.data["steps"]) == 5
-    assert view.data["left"] == 11
-    assert "11 more are not shown" in view.description
-    assert "and 11 more steps" in words_of(view)
-
-
-def test_reads_writes_and_atomics_have_marks_of_their_own():
-    view = threads.timeline(run("sums", 1, 1, torch.zeros(1), torch.zeros(1)))
-    marks = {each.tag.rpartition("}")[2] for each in ElementTree.fromstring(view.picture).iter()}
-    assert steps(view) == ["0 read x[0]", "0 atomic y[0]"]
-    assert {"circle", "polygon"} <= marks
+    assert len(steps(view)) == 16  # of the buffer alone
+    assert len(view.data["steps"]) == 16 + 8 + 1  # a wait of each thread, and their meeting
+    assert "… and 20 more steps" in words_of(view)
+    assert view.description.endswith("The first 5 are drawn.")
 
 
 def test_the_parts_of_a_struct_are_one_step():
     trace = run("whole", 1, 2, torch.arange(8.0), torch.zeros(8))
     done = [step.partition(" ")[2] for step in steps(threads.timeline(trace))]
-    assert sorted(done) == ["read x[0-3]", "read x[4-7]", "write y[0-3]", "write y[4-7]"]
+    assert sorted(done) == ["R x[0-3]", "R x[4-7]", "W y[0-3]", "W y[4-7]"]
 
 
 def test_the_turns_of_a_loop_are_steps_of_their_own():
     trace = run("strided", 1, 3, torch.arange(3.0), torch.zeros(3), 1)
-    assert len(threads.timeline(trace).data["steps"]) == 6
+    assert len(steps(threads.timeline(trace))) == 6
     loop = Program("""
     __global__ void sum(const unsigned char* x, float* y) { for (int i = 0; i < 3; ++i) y[0] += x[i]; }""")
     trace = loop.trace("sum", 1, 1, torch.ones(3, dtype=torch.uint8), torch.zeros(1))
-    assert steps(threads.timeline(trace, buffers=["x"])) == ["0 read x[0]", "0 read x[1]", "0 read x[2]"]
+    assert steps(threads.timeline(trace, buffers=["x"])) == ["0 R x[0]", "0 R x[1]", "0 R x[2]"]
 
 
 # ---- lanes and sectors -----------------------------------------------------------------------------------------------
@@ -279,4 +287,4 @@ def test_a_shared_array_used_in_two_widths():
     assert who(view) == alone | {3: ("RW", [0, 1, 2, 3]), 7: ("RW", [1, 4, 5, 6, 7])}
     assert {"0-3", "5x", "5x: of 5 threads, not in a row"} <= set(words_of(view))
     assert view.data["races"] == [3, 7]
-    assert "1 write tile[4-7]" in steps(threads.timeline(trace))
+    assert "1 W tile[4-7]" in steps(threads.timeline(trace))

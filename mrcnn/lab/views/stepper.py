@@ -44,7 +44,7 @@ class Stepper:
         style, script = ((WEB / f"stepper.{kind}").read_text() for kind in ("css", "js"))
         first, *_ = self.data["runs"]
         picture = base64.b64encode(still(first).encode()).decode()
-        shows = f"A table of what each thread did, step by step, time downwards. {_in_words(first)}"
+        shows = f"A table of what each thread did, step by step, time downwards. {run_in_words(first)}"
         words = html.escape(self.description).replace("\n", "<br>")
         return (
             f"<style>{style}</style>\n"
@@ -77,14 +77,24 @@ def stepper(
     """
     if not runs:
         raise ValueError("there is no run to show")
-    played = [_play(name, trace, block, max_threads, buffers, MOST_STEPS // len(runs)) for name, trace in runs.items()]
+    played = [
+        play(name, trace, block, None, buffers, max_threads, MOST_STEPS // len(runs)) for name, trace in runs.items()
+    ]
     title = title or f"{next(iter(runs.values())).kernel}, block {block}, step by step"
     data = {"title": title, "hint": HINT, "runs": played}
-    return Stepper(data, "\n".join([f"{title}.", *(_in_words(run) for run in played)]))
+    return Stepper(data, "\n".join([f"{title}.", *(run_in_words(run) for run in played)]))
 
 
-def _play(name: str, trace: Trace, block: int, max_threads: int, buffers: Iterable[str] | None, most: int) -> dict:
-    """A run as the script wants it."""
+def play(
+    name: str,
+    trace: Trace,
+    block: int,
+    threads: Iterable[int] | None = None,
+    buffers: Iterable[str] | None = None,
+    max_threads: int = 8,
+    most: int = MOST_STEPS,
+) -> dict:
+    """A run as the script wants it: the first `most` steps of these threads, or of the first `max_threads`."""
     rows = np.flatnonzero((trace.block == block) & (trace.launch == 0))
     waits = trace.waits[(trace.waits["block"] == block) & (trace.waits["launch"] == 0)]
     if buffers is not None:
@@ -92,7 +102,7 @@ def _play(name: str, trace: Trace, block: int, max_threads: int, buffers: Iterab
     who = np.union1d(trace.thread[rows], waits["thread"][waits["lanes"] == 0])
     if not len(who):
         raise ValueError(f"{name}: block {block} did nothing that the trace has seen")
-    threads = who[:max_threads].tolist()
+    threads = who[:max_threads].tolist() if threads is None else [int(thread) for thread in threads]
     memory = _memory(trace, rows, threads)
     steps = Steps(trace, threads, memory)
     steps.add_all(rows, waits)
@@ -126,7 +136,7 @@ def _ending(trace: Trace, left: int) -> str:
     return "The trace has found nothing wrong."
 
 
-def _in_words(run: dict) -> str:
+def run_in_words(run: dict) -> str:
     """What happened in a run."""
     kinds = [step[0] for step in run["steps"]]
     done = ", ".join(f"{words}: {kinds.count(kind)}" for kind, words in COUNTED.items() if kind in kinds)

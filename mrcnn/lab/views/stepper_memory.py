@@ -47,7 +47,7 @@ class Memory:
     def touched(self, rows: list[int]) -> list[int]:
         """The cells of accesses that lie side by side."""
         begin, end = int(self._offset[rows[0]]), int(self._offset[rows[-1]]) + int(self._bytes[rows[-1]])
-        return list(range(begin // self.dtype.itemsize, max(begin + 1, end - 1) // self.dtype.itemsize + 1))
+        return list(range(begin // self.dtype.itemsize, max(begin, end - 1) // self.dtype.itemsize + 1))
 
     def texts(self, data: bytes) -> list[str]:
         """The numbers in these bytes."""

@@ -1,50 +1,57 @@
-"""The picture that stands in the stepper's place where no script runs: a run as a table, time downwards."""
+"""A run as a picture that stands still: a table of its steps, time downwards, one column per thread."""
 
-from html import escape
+from .svg import COLOURS, GREY, INK, PAPER, RULE, Drawing, width_of
 
 ROWS = 44  # more would be a long page
-WIDTH, HEIGHT, LEFT = 150, 20, 56  # pixels: a thread's column, a step's row, the numbers of the steps
-INK, PAPER, ALARM = "#222222", "#ffffff", "#d55e00"
+HEIGHT, LEFT = 22, 52  # pixels: a step's row, the numbers of the steps
+ALARM = COLOURS[5]
 
 
-def still(run: dict) -> str:
-    """An SVG of a run's first steps, one column per thread. Letters are 13 px high."""
-    steps, threads = run["steps"][:ROWS], run["threads"]
-    width, height = LEFT + WIDTH * len(threads) + 8, HEIGHT * (len(steps) + 3)
-    left = len(run["steps"]) - len(steps)
-    parts = [_text(6, 1, run["name"], weight="bold")]
-    parts += [_text(LEFT + WIDTH * i, 2, f"thread {thread}", weight="bold") for i, thread in enumerate(threads)]
-    bottom = HEIGHT * (len(steps) + 2) + 6
-    parts += [f'<path d="M{LEFT + WIDTH * i - 8} 30V{bottom}" stroke="#cccccc"/>' for i in range(len(threads))]
-    for number, step in enumerate(steps, 1):
-        parts += [_text(6, number + 2, str(number)), *_row(run, step, number + 2, width)]
-    if left:
-        parts.append(_text(LEFT, len(steps) + 3, f"… and {left} more steps"))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="monospace" '
-        f'font-size="13"><rect width="100%" height="100%" fill="{PAPER}"/>{"".join(parts)}</svg>'
+def still(run: dict, rows: int = ROWS, title: str = "") -> str:
+    """An SVG of a run's first steps; a step as stepper.js describes it. What is in a race has a frame and an X."""
+    steps, threads = run["steps"][:rows], run["threads"]
+    words = [_words(run, step) for step in steps]
+    # A column is as wide as the widest step in it; who waits for whom, and who is not shown, is said across them.
+    wide = max([90, *(width_of(each) for each, step in zip(words, steps, strict=True) if step[0] not in "MNO")]) + 18
+    across = [width_of(each) for each, step in zip(words, steps, strict=True) if step[0] in "MNO"]
+    title, left = title or run["name"], len(run["steps"]) - len(steps)
+    foot = [f"… and {left} more steps"] if left else []
+    drawing = Drawing(
+        max(LEFT + wide * len(threads) + 8, width_of(title) + 16, *(LEFT + each + 90 for each in across), 200),
+        HEIGHT * (len(steps) + 2.5 + len(foot)),
     )
+    drawing.text(8, 0.7 * HEIGHT, title, bold=True)
+    for column, thread in enumerate(threads):
+        x = LEFT + wide * column
+        drawing.line(x - 8, 1.2 * HEIGHT, x - 8, HEIGHT * (len(steps) + 2.2), RULE)
+        drawing.text(x, 1.7 * HEIGHT, f"thread {thread}", bold=True)
+    for number, (step, said) in enumerate(zip(steps, words, strict=True)):
+        y = HEIGHT * (number + 2.7)
+        drawing.text(LEFT - 16, y, str(number + 1), "end", fill=GREY)
+        if step[0] in "MNO":
+            room = width_of(said) + 8
+            drawing.rect(LEFT, y - 9, room, 18, PAPER)  # no line goes through the letters
+            drawing.text(LEFT, y, said, bold=step[0] != "O")
+            if step[0] != "O":
+                drawing.line(LEFT + room, y, drawing.width - 8, y, INK, stroke_dasharray="7 4", stroke_width=1.6)
+            continue
+        x = LEFT + wide * threads.index(step[1])
+        if step[6]:
+            drawing.rect(x - 5, y - 10, wide - 8, 20, stroke=ALARM, stroke_width=2)
+        drawing.text(x, y, said)
+    for words in foot:
+        drawing.text(LEFT, HEIGHT * (len(steps) + 2.7), words)
+    return str(drawing)
 
 
-def _row(run: dict, step: list, row: int, width: int) -> list[str]:
-    kind, thread, line, buffer, cells, values, race = step
+def _words(run: dict, step: list) -> str:
+    kind, _, line, buffer, cells, values, race = step
     if kind in "MN":
-        y = row * HEIGHT + 5 - HEIGHT // 2
-        words = "all have met" if kind == "M" else "lanes have met"
-        dashes = f'<path d="M{LEFT} {y}H{width - 150}" stroke="{INK}" stroke-dasharray="6 4"/>'
-        return [dashes, _text(width - 144, row, f"{words}, {line}")]
+        return f"{'all have met' if kind == 'M' else 'lanes have met'}, line {line}"
     if kind == "O":
-        return [_text(LEFT, row, "threads that are not shown")]
-    x = LEFT + WIDTH * run["threads"].index(thread)
+        return "threads that are not shown"
     if kind in "BV":
-        return [_text(x, row, f"waits, line {line}")]
+        return f"waits, line {line}"
     span = str(cells[0]) if len(cells) == 1 else f"{cells[0]}-{cells[-1]}"
-    words = f"{kind} {run['memory'][buffer]['name']}[{span}] {values[0]}{' …' if len(values) > 1 else ''}"
-    if not race:
-        return [_text(x, row, words)]
-    box = f'<rect x="{x - 4}" y="{(row - 1) * HEIGHT + 6}" width="{WIDTH - 4}" height="{HEIGHT - 2}" fill="none" '
-    return [f'{box}stroke="{ALARM}" stroke-width="2"/>', _text(x, row, f"X {words}")]
-
-
-def _text(x: int, row: int, words: str, weight: str = "normal") -> str:
-    return f'<text x="{x}" y="{row * HEIGHT}" font-weight="{weight}" fill="{INK}">{escape(words)}</text>'
+    value = f" {values[0]}{' …' if len(values) > 1 else ''}" if values else ""
+    return f"{'X ' if race else ''}{kind} {run['memory'][buffer]['name']}[{span}]{value}"

@@ -7,8 +7,7 @@
     count_accesses(trace, in_bytes=False)                             {buffer: {"read": n, "write": n, "atomic": n}}
     races(trace)                                                      every cell in which two threads collide
 
-The first three are Views. Reads are circles, writes squares, atomics diamonds, and the letters R, W and A say the same;
-what is in a race is marked with a red X.
+The first three are Views. R is a read, W a write, A an atomic; what is in a race has a red frame and an X.
 """
 
 from collections.abc import Iterable
@@ -23,18 +22,17 @@ from .accesses import (
     instructions,
     races,
     sectors,
-    spans,
     start_of,
     touched_cells,
     touched_sectors,
 )
-from .svg import COLOURS, EMPTY, GREY, INK, PALE, PAPER, RULE, Drawing, width_of
+from .stepper import play, run_in_words
+from .stepper_still import ALARM, still
+from .svg import EMPTY, GREY, INK, PALE, PAPER, RULE, Drawing, width_of
 from .view import View
 
 __all__ = ["cells", "count_accesses", "lanes", "races", "sectors", "timeline"]
 
-DOES = {"read": "reads", "write": "writes", "atomic": "atomically changes"}
-ALARM = COLOURS[5]  # vermilion: races, and nothing else
 TINTS = PALE[:5] + PALE[6:]
 LINE = 20  # pixels, of the words above and below a picture
 
@@ -82,7 +80,7 @@ def _draw_cells(buffer: str, by: str, data: dict) -> str:
     (rows, columns), found = data["shape"], data["cells"]
     labels = [_numbers(each["who"]) for each in found.values()]
     notes = [f"R read, W write, A atomic; below, the number of the {by}"]
-    notes += [f"5x: of 5 {by}s, not in a row"] if any(label.endswith("x") for label in labels) else []
+    notes += [f"{label}: of {label[:-1]} {by}s, not in a row" for label in labels if label.endswith("x")][:1]
     notes += [f"tinted: by one {by} alone (tints come again);", "white: by several; grey: by nobody"]
     notes += [f"X: a race, in {_sum(len(data['races']), 'cell')}"] if data["races"] else []
     title, side, high = f"{buffer}: which {by} touched each cell", max([36, *map(width_of, labels)]) + 10, 44
@@ -139,139 +137,13 @@ def timeline(
 ) -> View:
     """What the threads of a block did, in the order of the run: time goes down, one column per thread.
 
-    A dashed line across is a wait: a barrier, or a function of the warp. threads: the first eight if not given;
-    buffers: all. Only the first `rows` steps are drawn. What a thread does to one struct at one line is one step: its
-    parts are loaded in an order that is the compiler's affair.
-
-    data: "threads"; "steps", each with "thread", "op", "what", "line"; "waits", each with "after" so many steps and
-    "who"; "races", each with "what" and two "steps", counted from 0; "left", the number of steps that are not shown.
+    It is the stepper's run, standing still. threads: the first eight if not given; buffers: all. Only the first `rows`
+    steps are drawn. data: the run, as mrcnn/lab/web/stepper.js describes it.
     """
-    numbers = list(threads) if threads is not None else np.unique(trace.thread[trace.block == block])[:8].tolist()
-    chosen = (trace.block == block) & np.isin(trace.thread, numbers)
-    if buffers is not None:
-        chosen &= np.isin(trace.buffer, list(buffers))
-    groups = _steps(trace, np.flatnonzero(chosen).tolist())
-    shown, span = groups[:rows], spans(trace)
-    step_of = {row: number for number, group in enumerate(shown) for row in group}
-    data = {
-        "threads": [int(number) for number in numbers],
-        "steps": [_step(trace, span, group) for group in shown],
-        "waits": _waits(trace, block, numbers, shown),
-        "races": [
-            {"what": f"{name}[{cell}]", "steps": [step_of[row] for row in pair]}
-            for name, cell, *pair in races(trace)
-            if step_of.keys() >= set(pair)
-        ],
-        "left": len(groups) - len(shown),
-    }
-    return View(_draw_timeline(data), _timeline_in_words(data), data)
-
-
-def _steps(trace: Trace, rows: list[int]) -> list[list[int]]:
-    """The rows of the trace, those together that are parts of one struct."""
-    buffer, span, op, line, thread = trace.buffer, spans(trace), trace.op, trace.line, trace.thread
-    groups: list[list[int]] = []
-    for row in rows:
-        last = groups[-1] if groups else []
-        same = last and all(each[last[-1]] == each[row] for each in (thread, line, op, buffer))
-        if same and span[row][0] not in span[last][:, 0] and _one_struct(trace, span, [*last, row]):
-            last.append(row)
-        else:
-            groups.append([row])
-    return groups
-
-
-def _one_struct(trace: Trace, span: np.ndarray, rows: list[int]) -> bool:
-    """Whether accesses are to parts of one struct: what a parameter points to, or 16 bytes of a shared array."""
-    name, touched = trace.buffer[rows[0]], span[rows]
-    unit = trace.units.get(name, 16) // int(trace.events["bytes"][rows[0]])  # cells in a struct
-    return unit > 1 and touched.min() // unit == (touched.max() - 1) // unit
-
-
-def _step(trace: Trace, span: np.ndarray, group: list[int]) -> dict:
-    row, first, last = group[0], int(span[group].min()), int(span[group].max()) - 1
-    what = f"{trace.buffer[row]}[{first}" + (f"-{last}]" if last > first else "]")
-    return {"thread": int(trace.thread[row]), "op": str(trace.op[row]), "what": what, "line": int(trace.line[row])}
-
-
-def _waits(trace: Trace, block: int, numbers: list[int], shown: list[list[int]]) -> list[dict]:
-    """Where all of a block, or lanes of a warp, went on together, if it is between two steps that are shown."""
-    begins = [group[0] for group in shown]
-    waits = []
-    for wait in trace.waits[(trace.waits["block"] == block) & (trace.waits["lanes"] != 0)]:
-        after = int(np.searchsorted(begins, int(wait["row"])))
-        lanes = [int(wait["thread"]) + lane for lane in range(WARP) if int(wait["lanes"]) >> lane & 1]
-        here = {"after": after, "who": f"threads {_numbers(lanes)} wait" if wait["in_warp"] else "all wait"}
-        if 0 < after < len(shown) and here not in waits and (not wait["in_warp"] or set(lanes) & set(numbers)):
-            waits.append(here)
-    return waits
-
-
-def _draw_timeline(data: dict) -> str:
-    steps, numbers, pair = data["steps"], data["threads"], _nearest(data["races"])
-    column = max(width_of(f"R {step['what']}") for step in steps) + 42 if steps else 100
-    at = [44 + number * column + 14 for number in range(len(numbers))]
-    notes = ["circle, R: read; square, W: write; diamond, A: atomic"]
-    notes += [f"X: a race; dotted: at {pair['what']}, with no wait between"] if pair else []
-    notes += [f"and {_sum(data['left'], 'more step')}"] if data["left"] else []
-    bottom = 50 + 24 * (len(steps) + len(data["waits"]))
-    drawing = Drawing(
-        max([44 + column * len(numbers), *(width_of(each) + 16 for each in notes)]), bottom + LINE * len(notes)
-    )
-    drawing.text(36, 16, "step", "end", fill=GREY)
-    for x, number in zip(at, numbers, strict=True):
-        drawing.text(x - 8, 16, f"thread {number}", bold=True)
-        drawing.line(x, 30, x, bottom - 18, RULE)
-    middle = [44 + 24 * (number + sum(w["after"] <= number for w in data["waits"])) for number in range(len(steps))]
-    for number, wait in enumerate(data["waits"]):
-        y = 44 + 24 * (wait["after"] + number)
-        drawing.line(
-            44, y, drawing.width - width_of(wait["who"]) - 16, y, INK, stroke_dasharray="7 4", stroke_width=1.6
-        )
-        drawing.text(drawing.width - 8, y, wait["who"], "end", bold=True)
-    places = [(at[numbers.index(step["thread"])], y) for step, y in zip(steps, middle, strict=True)]
-    if pair:
-        (x1, y1), (x2, y2) = (places[number] for number in pair["steps"])
-        drawing.line(x1, y1, x2, y2, ALARM, stroke_width=2, stroke_dasharray="2 4")
-    racing = {number for race in data["races"] for number in race["steps"]}
-    for number, (step, (x, y)) in enumerate(zip(steps, places, strict=True)):
-        drawing.text(36, y, str(number + 1), "end", fill=GREY)
-        _draw_step(drawing, x, y, step, number in racing)
-    for number, words in enumerate(notes):
-        drawing.text(8, bottom + LINE * (number + 0.3), words)
-    return str(drawing)
-
-
-def _draw_step(drawing: Drawing, x: float, y: float, step: dict, racing: bool) -> None:
-    if step["op"] == "read":
-        drawing.add("circle", cx=x, cy=y, r=6, fill=PAPER, stroke=INK)
-    elif step["op"] == "write":
-        drawing.rect(x - 6, y - 6, 12, 12, COLOURS[1], INK)
-    else:
-        drawing.polygon([(x, y - 8), (x + 8, y), (x, y + 8), (x - 8, y)], COLOURS[4])
-    if racing:
-        drawing.cross(x, y, ALARM, 9)
-    words = f"{step['op'][0].upper()} {step['what']}"
-    drawing.rect(x + 12, y - 9, width_of(words), 18, PAPER)  # so that no line goes through the letters
-    drawing.text(x + 14, y, words)
-
-
-def _nearest(found: list[dict]) -> dict | None:
-    """The race whose two steps are nearest in time tells the story; a line for each would hide the rest."""
-    return min(found, key=lambda race: race["steps"][1] - race["steps"][0], default=None)
-
-
-def _timeline_in_words(data: dict) -> str:
-    steps, pair = data["steps"], _nearest(data["races"])
-    counts = ", ".join(_sum(n, op) for op in OPS.tolist() if (n := sum(step["op"] == op for step in steps)))
-    words = f"{_sum(len(steps), 'step')} of {_sum(len(data['threads']), 'thread')} in the order of the run"
-    words += (f": {counts}" if counts else "") + (f"; {data['left']} more are not shown. " if data["left"] else ". ")
-    told = [f"step {i}, thread {step['thread']} {DOES[step['op']]} {step['what']}" for i, step in enumerate(steps, 1)]
-    words += f"It begins: {'; '.join(told[:6])}. " if told else ""
-    words += "".join(f"After step {wait['after']} {wait['who']}. " for wait in data["waits"][:4])
-    if pair:
-        return words + f"A race: {told[pair['steps'][0]]}; {told[pair['steps'][1]]}, with no wait between."
-    return words + "No race."
+    run = play(f"{trace.kernel}, block {block}", trace, block, threads, buffers)
+    key = "R read, W write, A atomic, and the value" + ("; X: a race" if any(step[6] for step in run["steps"]) else "")
+    drawn = f" The first {rows} are drawn." if len(run["steps"]) > rows else ""
+    return View(still(run, rows, f"{run['name']}: {key}"), run_in_words(run) + drawn, run)
 
 
 # ---- the lanes of a warp ---------------------------------------------------------------------------------------------
