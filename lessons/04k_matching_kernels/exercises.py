@@ -10,7 +10,6 @@ from mrcnn.lab.check import KernelExercise, Launch, Out
 THREADS = 64  # in a block
 TILE = 64  # objects in shared memory at a time
 TIE = "of two objects with the same IoU the first must win, as everywhere in the library: `>`, not `>=`"
-ALWAYS_GROWS = "the best IoU only ever grows from anchor to anchor: it must begin at 0 again for each anchor"
 NO_BLOCK = "every block worked on the same anchors, the first ones: the anchor's number needs blockIdx.x too"
 NO_GUARD = "the last block has threads without an anchor: these must not read or write any"
 HEAD = '#include "iou.cuh"\nusing namespace mrcnn;\n\n'

@@ -5,11 +5,11 @@ from mrcnn.lab import check
 %load_ext mrcnn.lab           the cell magics %%cuda and %%cpp
 """
 
-from .check import check, hint, whose
+from .check import check, whose
 from .cuda import cpp, cuda, device, schedule
 from .notebook import load_ipython_extension, show, timed
 from .views.stepper import stepper
 
 __all__ = [
-    "check", "cpp", "cuda", "device", "hint", "load_ipython_extension", "schedule", "show", "stepper", "timed", "whose",
+    "check", "cpp", "cuda", "device", "load_ipython_extension", "schedule", "show", "stepper", "timed", "whose",
 ]  # fmt: skip

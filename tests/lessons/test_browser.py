@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,11 +14,6 @@ pytest.importorskip("jupytext", reason="jupytext, which reads the lessons' sourc
 
 from lesson_folders import build
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="Chromium and its driver are not there (apt-get install chromium chromium-driver)",
-)
 PATIENCE = 600  # seconds to wait for anything, on a busy machine
 # All cells are in the page, not only those in sight; and no news.
 SETTINGS = {
@@ -72,23 +66,6 @@ def wait(condition, what):
         assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
         time.sleep(0.5)
     return found
-
-
-@pytest.fixture
-def chromium(tmp_path):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.command_executor.client_config.timeout = PATIENCE
-    driver.set_page_load_timeout(PATIENCE)
-    driver.set_script_timeout(PATIENCE)
-    yield driver
-    driver.quit()
 
 
 class Page:

@@ -120,11 +120,6 @@ def test_check_says_the_same_when_it_is_run_again(capsys):
         assert torch.equal(again(X), 2 * X)
 
 
-def test_hints(capsys):
-    lab.hint(twice, 2)
-    assert capsys.readouterr().out == "+\n"
-
-
 @pytest.mark.parametrize(
     ("got", "want", "says"),
     [
@@ -224,6 +219,17 @@ def test_right_numbers_with_a_race_get_no_tick():
     status, message = verdict(record, record.make(harmless.replace("  __syncthreads();\n", "")))
     assert status == "wrong"
     assert "tile" in message
+
+
+def test_other_parameters_than_the_stubs():
+    record = fold()
+    status, message = verdict(record, record.make(record.solution.replace("float* y, int n", "float* y, int m, int n")))
+    assert (status, message) == ("wrong", "fold(x, y, m, n) takes 4 arguments; got 3")
+
+
+def test_whatever_the_judge_trips_over_is_told():
+    record = fold(results=lambda out: out.reshape(7, 7))
+    assert verdict(record, record.make(record.solution))[1].startswith("it raised RuntimeError")
 
 
 def test_what_nvcc_refuses_is_refused():

@@ -1,33 +1,10 @@
 """The stepper on a page, in a browser: played with keys and buttons, beside others, narrow, and without scripts."""
 
-import shutil
-
 import pytest
 import torch
 from test_stepper import PROGRAM, trace
 
 from mrcnn import lab
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="Chromium and its driver are not there (apt-get install chromium chromium-driver)",
-)
-
-
-@pytest.fixture
-def chromium(tmp_path):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,1000"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path}/profile")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

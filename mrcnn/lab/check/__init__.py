@@ -2,10 +2,10 @@
 
 from .compare import Wrong, close, difference, first_difference
 from .exercise import Exercise, KernelExercise, Launch, Out, exercise
-from .judge import check, hint, verdict, whose
+from .judge import check, verdict, whose
 from .kernels import Runner
 
 __all__ = [
     "Exercise", "KernelExercise", "Launch", "Out", "Runner", "Wrong", "check", "close", "difference", "exercise",
-    "first_difference", "hint", "verdict", "whose",
+    "first_difference", "verdict", "whose",
 ]  # fmt: skip

@@ -62,7 +62,7 @@ class Runner:
         for tensor, out in zip(inner, _outs(launch), strict=True):
             if out.start is not None:
                 tensor.fill_(out.start)
-        _launcher(self._exercise, self.kernel, launch)(*_arguments(launch, inner))
+        _launched(self._exercise, self.kernel, launch, inner)
         for each, out in zip(whole, _outs(launch), strict=True):
             beside = torch.cat([each[:GUARD], each[-GUARD:]]).view(_signed(out.dtype))
             if not (beside == _filled(out, 1, 0).view(_signed(out.dtype)).to(where)).all():
@@ -119,7 +119,7 @@ def _traced(exercise: KernelExercise, kernel: Any, case: tuple, fill: int | None
         if fill is None or out.start is not None:
             tensor.fill_(out.start or 0)
     try:
-        trace = _launcher(exercise, kernel, launch, "trace")(*_arguments(launch, outputs))
+        trace = _launched(exercise, kernel.trace, launch, outputs)
     except TypeError as problem:  # other parameters than the stub's
         raise Wrong(str(problem)) from None
     return _Traced(exercise.results(*outputs), outputs, launch, trace)
@@ -229,10 +229,11 @@ def _place(exercise: KernelExercise) -> str:
     return device() if exercise.language == "cuda" else "cpu"
 
 
-def _launcher(exercise: KernelExercise, kernel: Any, launch: Launch, way: str = "__call__") -> Any:
-    """The kernel's call, or its trace, with the number of threads set."""
-    run = kernel if way == "__call__" else kernel.trace
-    return run[launch.grid, launch.block] if exercise.language == "cuda" else run
+def _launched(exercise: KernelExercise, run: Any, launch: Launch, outputs: Sequence[Tensor]) -> Any:
+    """Start a kernel, or its trace, with the number of threads that the launch says, over these outputs."""
+    inside = iter(outputs)
+    arguments = [next(inside) if isinstance(each, Out) else each for each in launch.arguments]
+    return (run[launch.grid, launch.block] if exercise.language == "cuda" else run)(*arguments)
 
 
 def _tensors(launch: Launch) -> list[Tensor | Out]:
@@ -241,11 +242,6 @@ def _tensors(launch: Launch) -> list[Tensor | Out]:
 
 def _outs(launch: Launch) -> list[Out]:
     return [each for each in launch.arguments if isinstance(each, Out)]
-
-
-def _arguments(launch: Launch, outputs: Sequence[Tensor]) -> list:
-    inside = iter(outputs)
-    return [next(inside) if isinstance(each, Out) else each for each in launch.arguments]
 
 
 def _filled(out: Out, cells: int, fill: int) -> Tensor:

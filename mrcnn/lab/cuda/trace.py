@@ -128,18 +128,6 @@ class Trace:
     def _starts(self) -> np.ndarray:
         return np.cumsum(self.events["bytes"], dtype=np.int64) - self.events["bytes"]
 
-    @functools.cached_property
-    def round(self) -> np.ndarray:
-        """Of each access, how often its thread had gone on after waiting: at a barrier, or for lanes of its warp."""
-        rounds = np.zeros(len(self), dtype=np.int64)
-        # A block's accesses lie together, for the blocks run one after the other: only those are looked at.
-        ends = np.append(np.flatnonzero(np.diff(self.block) | np.diff(self.launch)) + 1, len(self))
-        for wait in self._meetings:
-            begin = int(wait["row"])
-            end = ends[np.searchsorted(ends, begin, "right")] if begin < len(self) else begin
-            rounds[begin:end] += self._takes_part(wait, self.events[begin:end])
-        return rounds
-
     def met_between(self, before: int, row: int) -> bool:
         """Whether the threads of two accesses, of one block, met between them: then the one surely came first."""
         begin, end = np.searchsorted(self._meetings["row"], np.array([before, row], np.uint64), "right")

@@ -5,7 +5,8 @@ import numpy as np
 from ..cuda.trace import BUFFER, OPS, RACE, Trace
 
 __all__ = [
-    "count_accesses", "instructions", "races", "sectors", "spans", "start_of", "touched_cells", "touched_sectors",
+    "collide", "count_accesses", "instructions", "races", "sectors", "spans", "start_of", "touched_cells",
+    "touched_sectors",
 ]  # fmt: skip
 
 SECTOR = 32  # bytes: the smallest piece of memory that a GPU fetches
@@ -120,13 +121,13 @@ def races(trace: Trace) -> list[tuple[str, int, int, int]]:
                 key = (str(buffer[row]), cell)
                 for before in seen.get(key, []):
                     both = {int(trace.events["where"][before]), int(trace.events["where"][row])} == places
-                    if key not in found and both and _collide(trace, before, row):
+                    if key not in found and both and collide(trace, before, row):
                         found[key] = (before, row)
                 seen.setdefault(key, []).append(row)
     return [(name, cell, *rows) for (name, cell), rows in sorted(found.items(), key=lambda item: item[1])]
 
 
-def _collide(trace: Trace, before: int, row: int) -> bool:
+def collide(trace: Trace, before: int, row: int) -> bool:
     """Whether two accesses to one cell are a race: by two threads, with no wait between them, one of them writing."""
     past, here = trace.events[before], trace.events[row]
     if past["launch"] != here["launch"] or (past["op"] == here["op"] and OPS[here["op"]] != "write"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..cuda.trace import RACE, Trace
+from .accesses import collide
 from .stepper_memory import Memory
 
 KINDS = {"read": "R", "write": "W", "atomic": "A"}
@@ -112,18 +113,12 @@ class Steps:
         race = None
         for cell in cells:
             past = self._past.setdefault((buffer, cell), [])
-            found = next((seen for seen in reversed(past) if self._collide(seen[0], row)), None)
+            found = next((seen for seen in reversed(past) if collide(self.trace, seen[0], row)), None)
             if found and race is None:
                 other, step = found
                 race = [int(self.thread[other]), step, KINDS[self.op[other]], int(self.line[other]), cell]
             past.append((row, number))
         return race
-
-    def _collide(self, before: int, row: int) -> bool:
-        ops = {self.op[before], self.op[row]}
-        if self.thread[before] == self.thread[row] or ops in ({"read"}, {"atomic"}):
-            return False
-        return not self.trace.met_between(before, row)
 
 
 def lines_to_show(text: str, touched: list[int]) -> list[list]:
