@@ -195,6 +195,10 @@ def test_a_stub_of_a_kernel():
         (("tile[i] + tile[n - 1 - i]", "x[i] + x[n - 1 - i]"), "right, but `tile` is of no use: no thread"),
         (("  __syncthreads();", "  while (n > 0);"), "goes on and on: does a loop never end?"),
         (
+            ("  __syncthreads();", "  for (int k = 0; k < 20000; ++k) if (i < n) y[i] = x[i];\n  __syncthreads();"),
+            "reads and writes 1,000,000 times",
+        ),
+        (
             ("if (i < n) tile[i] = x[i];", "for (int k = 0; k < n; ++k) if (i == k) tile[i] = x[i] + 0 * x[k];"),
             "right, but the threads read 320 bytes of `x`; 160 would do",
         ),
@@ -219,6 +223,19 @@ def test_right_numbers_with_a_race_get_no_tick():
     status, message = verdict(record, record.make(harmless.replace("  __syncthreads();\n", "")))
     assert status == "wrong"
     assert "tile" in message
+
+
+def test_outputs_hold_two_different_values_beforehand():
+    """What is never written is told by its cells, and a result that happens to be one of these values is a result."""
+    seen = []
+    record = fold(results=lambda out: seen.append(out.flatten()[0].item()) or out, uses=())
+    empty = record.make(record.solution.replace("if (i < n) y[i] =", "if (n < 0) y[i] ="))
+    assert "40 of 40 cells of `y` are never written" in verdict(record, empty)[1]
+    first, second, *_ = seen
+    assert first > 1e6
+    assert second < -1e6
+    same = fold(cases=lambda: [(torch.full((40,), first / 2),)])
+    assert verdict(same, same.make(same.solution)) == ("right", "")
 
 
 def test_other_parameters_than_the_stubs():

@@ -9,7 +9,7 @@ outputs.
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..cuda import Trace, device, schedule
-from ..cuda.program import _three
+from ..cuda.program import MAX_EVENTS, _three
 from ..cuda.trace import BOUNDS, OPS, RACE, UNWRITTEN
 from ..views.accesses import count_accesses
 from .compare import Wrong, close, difference
@@ -137,7 +137,7 @@ class _Run:
             self.rank, self.how, self.problem = self.fault
             return
         self.how = None
-        self.rank, self.problem = VALUES, _untouched(seen, kernel.parameters, fill)
+        self.rank, self.problem = VALUES, _untouched(seen)
         self.problem = self.problem or difference(self.results, exercise.truth(*case), self.tolerance)
         if not self.problem:
             self.rank, self.problem = UNFIT, _unfit(exercise, case, seen)
@@ -158,6 +158,12 @@ def _fault(trace: Trace) -> tuple | None:
     )
     if trace.problem and not (found["fault"] == BOUNDS).any():
         return STOPPED, re.sub(r"\d+", "#", trace.problem), trace.problem
+    if not kinds and len(trace) == MAX_EVENTS:
+        return (
+            STOPPED,
+            "too much",
+            f"it reads and writes {MAX_EVENTS:,} times and more: does each thread do its part alone?",
+        )
     if not kinds:
         return None
     beyond = np.flatnonzero(found["fault"] == BOUNDS)
@@ -170,11 +176,9 @@ def _fault(trace: Trace) -> tuple | None:
 def _early(seen: _Traced) -> tuple | None:
     """A thread that reads an output which nobody has written yet: what lies there is anything."""
     events = seen.trace.events
-    tensors = [each for each in seen.launch.arguments if isinstance(each, Tensor | Out)]
-    for (begin, length, item, name), given in zip(seen.trace.buffers, tensors, strict=True):
-        if not isinstance(given, Out) or given.start is not None:
+    for name, begin, item, out, rows in _to_outputs(seen):
+        if out.start is not None:
             continue
-        rows = np.flatnonzero((events["address"] >= begin) & (events["address"] < begin + length))
         _, first = np.unique(events["address"][rows], return_index=True)
         early = rows[np.sort(first)]
         early = early[OPS[events["op"][early]] != "write"]
@@ -186,16 +190,29 @@ def _early(seen: _Traced) -> tuple | None:
     return None
 
 
-def _untouched(seen: _Traced, parameters: Sequence[str], fill: int) -> str | None:
-    """Cells of an output that hold what was in them before."""
-    names = [name for name, each in zip(parameters, seen.launch.arguments, strict=True) if isinstance(each, Out)]
-    for name, tensor, out in zip(names, seen.outputs, _outs(seen.launch), strict=True):
-        signed = _signed(out.dtype)
-        left = (tensor.flatten().view(signed).cpu() == _filled(out, 1, fill).view(signed)).nonzero()[:, 0]
+def _untouched(seen: _Traced) -> str | None:
+    """Cells of an output that no thread has written: told by the trace, whatever value lies in them."""
+    events = seen.trace.events
+    for name, begin, item, out, rows in _to_outputs(seen):
+        written = rows[OPS[events["op"][rows]] != "read"]
+        first = (events["address"][written].astype(np.int64) - begin) // item
+        cells = np.zeros(math.prod(out.shape), dtype=bool)
+        for more in range(int(events["bytes"].max(initial=1)) // item or 1):  # one access may write several cells
+            wide = events["bytes"][written] > more * item
+            cells[first[wide] + more] = True
+        left = np.flatnonzero(~cells)
         if out.start is None and len(left):
-            first = f"the first is {name}[{int(left[0])}]"
-            return f"{len(left)} of {tensor.numel()} cells of `{name}` are never written, {first}"
+            return f"{len(left)} of {len(cells)} cells of `{name}` are never written, the first is {name}[{left[0]}]"
     return None
+
+
+def _to_outputs(seen: _Traced) -> Iterator[tuple[str, int, int, Out, np.ndarray]]:
+    """Of each output: its name, where it begins, the bytes of a cell, what it is, and which accesses are to it."""
+    address = seen.trace.events["address"]
+    tensors = [each for each in seen.launch.arguments if isinstance(each, Tensor | Out)]
+    for (begin, length, item, name), out in zip(seen.trace.buffers, tensors, strict=True):
+        if isinstance(out, Out):
+            yield name, begin, item, out, np.flatnonzero((address >= begin) & (address < begin + length))
 
 
 def _unfit(exercise: KernelExercise, case: tuple, seen: _Traced) -> str | None:
@@ -210,14 +227,12 @@ def _unfit(exercise: KernelExercise, case: tuple, seen: _Traced) -> str | None:
             return f"right, but the threads read {read} bytes of `{name}`; {most} would do"
     if exercise.alone or exercise.language == "cpp":
         return None
-    events, ours = seen.trace.events, _outs(seen.launch)
-    begins = [b for b, t in zip(seen.trace.buffers, _tensors(seen.launch), strict=True) if isinstance(t, Out)]
-    wrote = np.zeros(len(events), dtype=bool)
-    for begin, length, *_ in begins:
-        wrote |= (events["address"] >= begin) & (events["address"] < begin + length) & (OPS[events["op"]] != "read")
+    events = seen.trace.events
+    rows = np.concatenate([rows for *_, rows in _to_outputs(seen)])
+    wrote = rows[OPS[events["op"][rows]] != "read"]
     writers = len(np.unique(events[["block", "thread"]][wrote]))
     threads = math.prod(_three(seen.launch.grid)) * math.prod(_three(seen.launch.block))
-    if 2 * writers < min(threads, max(math.prod(out.shape) for out in ours)):
+    if 2 * writers < min(threads, max(math.prod(out.shape) for out in _outs(seen.launch))):
         return f"right, but {writers} of {threads} threads do all the work; each should do its part"
     return None
 
@@ -234,10 +249,6 @@ def _launched(exercise: KernelExercise, run: Any, launch: Launch, outputs: Seque
     inside = iter(outputs)
     arguments = [next(inside) if isinstance(each, Out) else each for each in launch.arguments]
     return (run[launch.grid, launch.block] if exercise.language == "cuda" else run)(*arguments)
-
-
-def _tensors(launch: Launch) -> list[Tensor | Out]:
-    return [each for each in launch.arguments if isinstance(each, Tensor | Out)]
 
 
 def _outs(launch: Launch) -> list[Out]:

@@ -120,11 +120,6 @@ class HostFunction:
         self.__name__, self.source = name, source
         self._runs, self._traced = runs, traced
 
-    @property
-    def parameters(self) -> list[str]:
-        """Their names."""
-        return [parameter for _, parameter in _parameters(self.source, self.__name__)]
-
     def __call__(self, *arguments) -> None:
         _fit(self.source, self.__name__, arguments, "cpu")
         self._runs.call(self.__name__, *arguments)
@@ -144,11 +139,6 @@ class Kernel:
         self.__name__, self.source = name, source
         self._runs, self._traced = runs, traced
         self.trace = _Launcher(self._trace)
-
-    @property
-    def parameters(self) -> list[str]:
-        """Their names."""
-        return [parameter for _, parameter in _parameters(self.source, self.__name__)]
 
     def __getitem__(self, shape) -> Callable[..., None]:
         return _Launcher(self._launch)[shape]

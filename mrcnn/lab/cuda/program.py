@@ -36,6 +36,7 @@ __all__ = ["KernelFault", "Program", "Trace", "schedule"]
 CSRC = Path(__file__).resolve().parents[3] / "csrc"
 HERE = CSRC / "cuda_on_cpu"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mrcnn" / "cuda_on_cpu"
+MAX_EVENTS = 1_000_000  # of a trace: more are not kept
 ORDERS = ("ascending", "descending", "shuffled")
 
 _schedule = (0, 0)  # the order, as a number, and the seed
@@ -114,7 +115,7 @@ class Program:
         """Call a host function."""
         self._enter(False, function, None, arguments)
 
-    def trace(self, kernel: str, grid, block, *arguments, shared_bytes: int = 0, max_events: int = 1_000_000) -> Trace:
+    def trace(self, kernel: str, grid, block, *arguments, shared_bytes: int = 0, max_events: int = MAX_EVENTS) -> Trace:
         """`launch` in an instrumented build: what each thread read and wrote, and what is wrong with that.
 
         The kernel sees copies of the tensors, well apart, so that leaving one is noticed; results are copied back.
@@ -122,7 +123,7 @@ class Program:
         """
         return self._trace(kernel, (grid, block, shared_bytes), arguments, max_events)
 
-    def trace_call(self, function: str, *arguments, max_events: int = 1_000_000) -> Trace:
+    def trace_call(self, function: str, *arguments, max_events: int = MAX_EVENTS) -> Trace:
         """`call` in an instrumented build."""
         return self._trace(function, None, arguments, max_events)
 
