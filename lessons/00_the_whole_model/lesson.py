@@ -263,7 +263,7 @@ scores = class_logits.softmax(-1)
 print("class scores:", tuple(scores.shape), " deltas:", tuple(class_deltas.shape))
 
 figure, (left, right) = views.panels(2, side=3.6)
-views.draw_scores(left.inset_axes((0, 0.2, 1, 0.8)), scores[:16], ["nothing", *names[1:]], fontsize=9)
+views.draw_scores(left.inset_axes((0, 0.2, 1, 0.8)), scores[:16], ["nothing", *names[1:]])
 views.caption(left, "probabilities in %, the first 16 RoIs", "one row per RoI")
 views.draw_dimmed(right, whole.seen)
 objects = (scores[:, 1:].amax(1) > 0.5).nonzero()[:6, 0]  # six that are probably something

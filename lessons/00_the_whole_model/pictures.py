@@ -11,23 +11,21 @@ from torch import Tensor
 from mrcnn import boxes as box_maths
 from mrcnn import visualize
 from mrcnn.lab.views import pictures as views
-from mrcnn.lab.views.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
+from mrcnn.lab.views.pictures import BLUE, GREEN, GREY, LETTERS, ORANGE, PINK, RED, SKY
 from mrcnn.lab.views.view import View
 from mrcnn.lab.walk import Walk
 from mrcnn.visualize import INK, PAPER
 
 SIDE, GAP, HEAD, FOOT = 1.78, 0.4, 0.68, 0.4  # inches: a card, between two, above it, below it
-LETTERS, SHOWN = 9, 0.5  # points, at least; detections from this score on are drawn
+SHOWN = 0.5  # detections from this score on are drawn
 
 
 def told(words: str, figure: Figure, **options: Any) -> View:
-    """A figure with its description, which is `words` and all that is written in it; no letter of it is too small."""
+    """A figure with its description, which is `words` and all that is written in it."""
     figure.draw_without_rendering()  # the numbers along an axis are made when it is drawn
     letters = []
     for axes in figure.findobj(Axes):
         letters += [axes.title, *axes.texts, *(axes.get_yticklabels() + axes.get_xticklabels() if axes.axison else [])]
-    for text in letters:
-        text.set_fontsize(max(text.get_fontsize(), LETTERS))
     written = "; ".join(text.get_text() for text in figure.texts or letters if text.get_text())
     return View.of(figure, f"{words}: {written}.", **options)
 
@@ -55,31 +53,35 @@ def draw_found(axes: Axes, image: Tensor, found: dict[str, Tensor], labels: dict
         rows = rows[~alike]
 
 
+def draw_pyramid(axes: Axes, walk: Walk) -> None:
+    """The strength of each level, half as large from one to the next."""
+    for level, (x, y) in enumerate([(0, 0.2), (0.6, 0.49), (0.6, 0.2), (0.79, 0.2), (0.92, 0.2)]):
+        part = axes.inset_axes((x, y, 0.58 / 2**level, 0.58 / 2**level), anchor="S")
+        views.draw_map(part, views.strength(walk.features[level][0]), walk.seen.shape[1:])
+        part.set_title(f"P{level + 2}", fontsize=LETTERS, y=0, pad=-11)
+
+
+def draw_objectness(axes: Axes, walk: Walk) -> None:
+    for level, (x, y) in enumerate([(0, 0.52), (0.52, 0.52), (0, 0), (0.52, 0)]):
+        part = axes.inset_axes((x, y, 0.48, 0.4))
+        views.draw_objectness(part, walk.logits[level][0], walk.cells[level], walk.seen.shape[1:])
+        part.set_title(f"P{level + 2}", fontsize=LETTERS, pad=1)
+
+
 def flow(walk: Walk, labels: dict[str, Any]) -> View:
     """Fifteen cards in three rows, each under the file of `mrcnn/` that makes it. labels: the model's `labels`."""
     found, result, rows = walk.found, walk.result, (walk.found["scores"] >= SHOWN).nonzero()[:, 0]
     people = rows[torch.isin(found["labels"][rows], torch.tensor(sorted(labels["keypoint_labels"])))]
     names = [visualize.label_name(each, labels) for each in found["labels"][rows[:4]]]
-    seen, given, pixels, points = walk.seen, walk.image, walk.batch.pixels, result["keypoints"]
-    anchors, draw_boxes, tiles = walk.anchors[2], views.draw_boxes, views.draw_tiles
+    seen, given, pixels, features = walk.seen, walk.image, walk.batch.pixels, walk.features[0]
+    anchors, points = walk.anchors[2], result["keypoints"]
+    draw_boxes, tiles = views.draw_boxes, views.draw_tiles
     size, all_boxes = walk.seen.shape[1:], f"{sum(map(len, walk.anchors)):,} boxes"
     pooled, heatmaps = walk.pooled[:16].square().mean(1).sqrt(), walk.heatmaps[people[:1]].flatten(0, 1)
 
-    def features(axes: Axes) -> None:
-        for level, (x, y) in enumerate([(0, 0.2), (0.6, 0.49), (0.6, 0.2), (0.79, 0.2), (0.92, 0.2)]):
-            part = axes.inset_axes((x, y, 0.58 / 2**level, 0.58 / 2**level), anchor="S")
-            views.draw_map(part, views.strength(walk.features[level][0]), size)
-            part.set_title(f"P{level + 2}", fontsize=LETTERS, y=0, pad=-11)
-
-    def objectness(axes: Axes) -> None:
-        for level, (x, y) in enumerate([(0, 0.52), (0.52, 0.52), (0, 0), (0.52, 0)]):
-            part = axes.inset_axes((x, y, 0.48, 0.4))
-            views.draw_objectness(part, walk.logits[level][0], walk.cells[level], size)
-            part.set_title(f"P{level + 2}", fontsize=LETTERS, pad=1)
-
     def classes(axes: Axes) -> None:
         table = axes.inset_axes((0, 0.4, 1, 0.6))
-        views.draw_scores(table, walk.class_logits[:7].softmax(1), ["nothing", *labels["categories"][1:]], LETTERS)
+        views.draw_scores(table, walk.class_logits[:7].softmax(1), ["nothing", *labels["categories"][1:]])
 
     def masks(axes: Axes) -> None:
         boxes = result["boxes"][rows].numpy()
@@ -95,9 +97,9 @@ def flow(walk: Walk, labels: dict[str, Any]) -> View:
     steps = [
         ("images.py", GREY, "the picture", given, None, visualize.draw_image, given),
         ("images.py", GREY, "normalised batch", pixels, None, views.draw_map, pixels[0].mean(0), size, True),
-        ("backbone.py", ORANGE, "feature pyramid", f"{walk.features[0].shape[1]} channels each", None, features),
+        ("backbone.py", ORANGE, "feature pyramid", f"{features.shape[1]} channels each", None, draw_pyramid, walk),
         ("anchors.py", SKY, "anchors (of P4)", all_boxes, seen, views.draw_anchors, anchors, walk.cells[2], size),
-        ("rpn.py", SKY, "objectness", f"of {all_boxes}", None, objectness),
+        ("rpn.py", SKY, "objectness", f"of {all_boxes}", None, draw_objectness, walk),
         ("rpn.py", SKY, "moved: candidates", walk.candidates, seen, draw_boxes, walk.candidates, f"{BLUE}33"),
         ("rpn.py: NMS", SKY, "proposals", walk.proposals, seen, draw_boxes, walk.proposals, f"{BLUE}77"),
         ("roi_heads.py: RoIAlign", GREEN, "pooled features", walk.pooled, None, tiles, pooled, 4),

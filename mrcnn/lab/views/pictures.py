@@ -27,6 +27,7 @@ from mrcnn.visualize import COLOURS, INK, PAPER
 ORANGE, SKY, PINK, GREEN, YELLOW, RED, BLUE = COLOURS
 VALUES, SIGNED = "cividis", "gray"
 GREY = "#767676"
+LETTERS = 9  # points, at least
 DOTS_PER_INCH = 90  # a page is 11 inches wide at most: as wide as a notebook's column
 
 
@@ -72,9 +73,9 @@ def panels(count: int, side: float = 2.2, columns: int = 5, head: float = 0.45) 
 def caption(axes: Axes, name: str, shape: str = "") -> None:
     """The name of what is drawn, and under it, smaller, its shape."""
     look = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    axes.annotate(name, (0, 1), (0, 14 if shape else 3), fontsize=9, color=INK, weight="bold", **look)
+    axes.annotate(name, (0, 1), (0, 14 if shape else 3), fontsize=LETTERS, color=INK, weight="bold", **look)
     if shape:
-        axes.annotate(shape, (0, 1), (0, 3), fontsize=8, color=GREY, **look)
+        axes.annotate(shape, (0, 1), (0, 3), fontsize=LETTERS, color=GREY, **look)
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -120,14 +121,14 @@ def draw_tiles(
         extent = (left, left + 1, top + 1, top)
         axes.imshow(values, extent=extent, interpolation="nearest", cmap=VALUES, vmin=0 if vmax else None, vmax=vmax)
         if names:
-            axes.text(left, top - 0.05, names[index], fontsize=7, color=INK, clip_on=False)
+            axes.text(left, top - 0.05, names[index], fontsize=LETTERS, color=INK, clip_on=False)
     rows = max(-(-len(maps) // columns), 1)
     side = max(columns * (1 + space) - space, rows * (1 + room) - (0 if names else space))
     axes.set_xlim(-0.02, side + 0.02)
     axes.set_ylim(side + 0.02, -0.02)
     axes.set_axis_off()
     if not len(maps):
-        axes.text(side / 2, side / 2, "nothing to draw", ha="center", fontsize=8, color=GREY)
+        axes.text(side / 2, side / 2, "nothing to draw", ha="center", fontsize=LETTERS, color=GREY)
 
 
 # ---- boxes -----------------------------------------------------------------------------------------------------------
@@ -179,15 +180,15 @@ def draw_objectness(
     draw_map(axes, best, size, vmin=0, vmax=vmax)
 
 
-def draw_scores(axes: Axes, scores: Tensor, names: Sequence[str], fontsize: float = 7) -> None:
+def draw_scores(axes: Axes, scores: Tensor, names: Sequence[str]) -> None:
     """Probabilities (P, classes) as a table, a row per region; the largest of each row is written into it."""
     axes.imshow(scores.cpu().numpy(), aspect="auto", interpolation="nearest", cmap=VALUES, vmin=0, vmax=1)
     for row, column in enumerate(scores.argmax(1).tolist()):
         value = float(scores[row, column])
-        look = {"fontsize": fontsize, "ha": "center", "va": "center", "color": INK if value > 0.5 else PAPER}
+        look = {"fontsize": LETTERS, "ha": "center", "va": "center", "color": INK if value > 0.5 else PAPER}
         axes.text(column, row, f"{100 * value:.0f}", **look)
     axes.set_axis_on()
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=fontsize)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=LETTERS)
     axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -213,7 +214,7 @@ def normalisation(image: Tensor, pixels: Tensor) -> Figure:
             channel.flatten().cpu().numpy(), bins=40, histtype="step", color=colour, linestyle=style, linewidth=1.4
         )
     axes[4].set_yticks([])
-    axes[4].tick_params(labelsize=7)
+    axes[4].tick_params(labelsize=LETTERS)
     axes[4].spines[["top", "left", "right"]].set_visible(False)
     caption(axes[4], "all values, counted", "red: line, green: dashes, blue: dots")
     return figure
@@ -262,9 +263,11 @@ def level_table(values: Tensor, rows: Sequence[str], columns: Sequence[str]) -> 
     for (row, column), value in np.ndenumerate(values.cpu().numpy()):
         best = bool(values[row, column] == values[row].max())
         look = {"weight": "bold" if best else "normal", "color": INK if value > 0.5 else PAPER}
-        axes.text(column, row, f"{value:.2f}" + (" ◂" if best else ""), ha="center", va="center", fontsize=9, **look)
-    axes.set_xticks(range(len(columns)), columns, fontsize=9)
-    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+        axes.text(
+            column, row, f"{value:.2f}" + (" ◂" if best else ""), ha="center", va="center", fontsize=LETTERS, **look
+        )
+    axes.set_xticks(range(len(columns)), columns, fontsize=LETTERS)
+    axes.set_yticks(range(len(rows)), rows, fontsize=LETTERS)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
     return figure
@@ -339,12 +342,12 @@ def shares(parts: dict[str, dict[str, float]], formats: dict[str, str]) -> Figur
         names = list(values)
         axes.barh(names, list(values.values()), color=(SKY, ORANGE)[index % 2], hatch=("", "//")[index % 2])
         for row, value in enumerate(values.values()):
-            axes.text(value, row, " " + formats[measure].format(value), va="center", fontsize=8, color=INK)
+            axes.text(value, row, " " + formats[measure].format(value), va="center", fontsize=LETTERS, color=INK)
         axes.invert_yaxis()
         axes.margins(x=0.22)
         axes.set_xticks([])
-        axes.set_yticks(range(len(names)), names if index == 0 else [], fontsize=8)
-        axes.set_title(measure, fontsize=9, loc="left", color=INK)
+        axes.set_yticks(range(len(names)), names if index == 0 else [], fontsize=LETTERS)
+        axes.set_title(measure, fontsize=LETTERS, loc="left", color=INK)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
     figure.tight_layout()
     return figure
