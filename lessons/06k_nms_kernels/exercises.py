@@ -1,7 +1,4 @@
-"""NMS, down to the thread: what the learner writes. Boxes come sorted, the best first.
-
-A word is 64 bits of a row of the table "box i overlaps the later box j": bit b of word w is for j = 64 w + b.
-"""
+"""NMS, down to the thread: what the learner writes. Boxes come sorted, the best first; words as in lab.cases."""
 
 import torch
 from torch import Tensor
@@ -172,6 +169,7 @@ __global__ void mask_tiles(const Box<float>* boxes, unsigned long long* words, i
 }""",
     cases=lambda: [(crowd(30), 0.5), (crowd(150), 0.5)],
     uses=["tile"],
+    may_read=lambda boxes, threshold: {"boxes": -(-len(boxes) // WORD) * 2 * len(boxes) * 16},
     mistakes={
         "  __syncthreads();\n ⇒ ": "a thread reads the tile before others have filled it: __syncthreads() is missing",
         "  __syncthreads();\n  if (i >= n) return;\n ⇒   if (i >= n) return;\n  __syncthreads();\n": "threads "
@@ -218,7 +216,7 @@ __global__ void scan_words(const unsigned long long* words, unsigned char* kept,
     cases=lambda: [table_of(50), table_of(150)],
     truth=lambda words: kept_flags(crowd(len(words)), 0.5),
     uses=["dropped"],
-    alone=True,
+    readers=lambda words: {"words": words.shape[1]},
     mistakes={
         "    __syncthreads();  // all have read\n ⇒ ": "a thread changes a word that another may be reading. Two "
         "barriers "
@@ -228,7 +226,8 @@ __global__ void scan_words(const unsigned long long* words, unsigned char* kept,
         "more are "
         "a race",
         "dropped[w] |= words ⇒ dropped[w] = words": "what was dropped before is forgotten: add to it, with |=",
-        "(i % 64) ⇒ (63 - i % 64)": BITS,
+        ("int w = threadIdx.x; keep && ⇒ int w = 0; keep && !threadIdx.x &&", "+= blockDim.x) dropped[w] |= ⇒ += 1) "
+        "dropped[w] |="): "thread 0 does it all: each thread strikes in its own words, t, t + 64, ...",
     },
     hints=[
         "What does each thread need to know about row i? Who may write which word of `dropped`, and when?",

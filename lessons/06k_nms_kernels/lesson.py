@@ -183,7 +183,8 @@ pictures.word_table(image, candidates, bits_of(words).cpu().numpy(), kept)
 # ### The bit loop
 #
 # One thread makes one whole word: it compares its box i with 64 boxes j. A block has 64 threads, for 64 rows, and all
-# make word `w` of their row. So the grid is a grid of *tiles*, each 64 × 64 pairs.
+# make word `w` of their row. So the grid is a grid of *tiles*, each 64 × 64 pairs. (`gridDim.x` says how many blocks
+# stand side by side in it: as many as a row has words.)
 #
 #                 word 0        word 1
 #                 j = 0..63     j = 64..127

@@ -153,7 +153,8 @@ class KernelExercise:
         uses: names of shared arrays that it must write and read.
         may_read: from the arguments of a case, for some of the parameters, how many bytes of it all threads together
             may read.
-        alone: whether one thread may do all the writing.
+        readers: from the arguments of a case, for some of the parameters, how many threads must read it: where one
+            thread alone writes the results. Without it, half of the threads must write some, if there are so many.
         language: "cuda" or "cpp".
     """
 
@@ -166,7 +167,7 @@ class KernelExercise:
     hints: Sequence[str] = ()
     uses: Sequence[str] = ()
     may_read: Callable[..., dict[str, int]] | None = None
-    alone: bool = False
+    readers: Callable[..., dict[str, int]] | None = None
     extra: bool = False
     tolerance: float = 1e-4
     language: str = "cuda"

@@ -225,16 +225,29 @@ def _unfit(exercise: KernelExercise, case: tuple, seen: _Traced) -> str | None:
     for name, most in (exercise.may_read(*case) if exercise.may_read else {}).items():
         if (read := counts[name]["read"]) > most:
             return f"right, but the threads read {read} bytes of `{name}`; {most} would do"
-    if exercise.alone or exercise.language == "cpp":
+    if exercise.language == "cpp":
         return None
-    events = seen.trace.events
+    if exercise.readers:
+        return _too_few_readers(exercise.readers(*case), seen.trace)
     rows = np.concatenate([rows for *_, rows in _to_outputs(seen)])
-    wrote = rows[OPS[events["op"][rows]] != "read"]
-    writers = len(np.unique(events[["block", "thread"]][wrote]))
+    writers = _threads(seen.trace, rows[OPS[seen.trace.events["op"][rows]] != "read"])
     threads = math.prod(_three(seen.launch.grid)) * math.prod(_three(seen.launch.block))
     if 2 * writers < min(threads, max(math.prod(out.shape) for out in _outs(seen.launch))):
         return f"right, but {writers} of {threads} threads do all the work; each should do its part"
     return None
+
+
+def _too_few_readers(wanted: dict[str, int], trace: Trace) -> str | None:
+    for name, most in wanted.items():
+        readers = _threads(trace, np.flatnonzero((trace.buffer == name) & (trace.op == "read")))
+        if readers < most:
+            return f"right, but {readers} of {most} threads do all the work with `{name}`; each should do its part"
+    return None
+
+
+def _threads(trace: Trace, rows: np.ndarray) -> int:
+    """How many threads make these accesses."""
+    return len(np.unique(trace.events[["block", "thread"]][rows]))
 
 
 # ---- outputs and arguments -------------------------------------------------------------------------------------------
