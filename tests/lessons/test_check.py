@@ -90,6 +90,17 @@ def test_verdicts(answer, status, says):
     assert torch.equal(X, torch.arange(6.0).view(2, 3))
 
 
+@exercise(cases=lambda: [(X, 1), (X, 3)], truth=lambda x, n: n * x)
+def times(x, n):
+    """n times x."""
+    return n * x
+
+
+def test_the_case_that_goes_wrong_is_named():
+    says = "5 of 6 values differ; the first, at [0, 1], is 1, expected 3 (with n = 3)"
+    assert verdict(times, lambda x, n: x) == ("wrong", says)
+
+
 def test_an_answer_that_goes_wrong_as_a_mistake_does_gets_its_sentence():
     """Also where both raise an error: of the same kind, but with another text."""
     record = Exercise(

@@ -117,7 +117,15 @@ def _problem(exercise: Exercise, answer: Callable, got: Any, case: tuple) -> str
         return _raised(got, answer)
     if got is None:
         return "it returns None. Is a `return` missing?"
-    return difference(got, exercise.truth(*_copied(case)), exercise.tolerance)
+    told = difference(got, exercise.truth(*_copied(case)), exercise.tolerance)
+    return told and told + _of_case(exercise, case)
+
+
+def _of_case(exercise: Exercise, case: tuple) -> str:
+    """The numbers among its arguments, by which one case is told from another."""
+    names = exercise.function.__code__.co_varnames
+    numbers = [f"{name} = {value}" for name, value in zip(names, case, strict=False) if isinstance(value, int | float)]
+    return f" (with {', '.join(numbers)})" if numbers else ""
 
 
 def _same(a: Any, b: Any, exercise: Exercise) -> bool:
