@@ -25,7 +25,7 @@ class Played:
 
     def __init__(self, driver, number):
         self.driver, self.number = driver, number
-        self.root = driver.find_elements("css selector", "[data-stepper]")[number]
+        self.root = driver.find_elements("css selector", "[data-touch]")[number]
 
     def texts(self, selector):
         script = "return [...arguments[0].querySelectorAll(arguments[1])].map((each) => each.textContent)"
@@ -148,7 +148,7 @@ def test_another_run_and_its_race(chromium, page):
 def test_without_scripts_a_picture_stands_there(chromium, page):
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     chromium.get(page)
-    pictures = chromium.find_elements("css selector", "[data-stepper] img")
+    pictures = chromium.find_elements("css selector", "[data-touch] img")
     assert len(pictures) == 3
     alt = pictures[0].get_attribute("alt")
     assert "with: 11 steps of 2 threads (reads: 4, writes: 4, barriers passed: 1)" in alt

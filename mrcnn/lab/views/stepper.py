@@ -6,13 +6,7 @@ A step is one access, or a wait. All is worked out here; the page's script (mrcn
 step looks like) only shows it. Where no script runs, a picture of the steps stands in its place.
 """
 
-import base64
-import dataclasses
-import hashlib
-import html
-import json
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +14,9 @@ from ..cuda.trace import Trace
 from .stepper_memory import Memory
 from .stepper_steps import Steps, lines_to_show
 from .stepper_still import still
+from .touch import Touch
+from .view import View
 
-WEB = Path(__file__).resolve().parents[1] / "web"
 MOST_STEPS = 1200  # of all runs together: the page is to stay below 100 KiB
 COUNTED = {"R": "reads", "W": "writes", "A": "atomic updates", "M": "barriers passed", "N": "meetings of lanes"}
 HINT = (
@@ -30,43 +25,13 @@ HINT = (
 )
 
 
-@dataclasses.dataclass
-class Stepper:
-    """What the page plays. `data`: all that it shows, as JSON has it. `description`: what happened, in words."""
-
-    data: dict
-    description: str
-
-    def html(self) -> str:
-        """One piece of HTML with its script and style; several on a page do not know of each other."""
-        data = json.dumps(self.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-        key = hashlib.sha256(data.encode()).hexdigest()[:12]
-        style, script = ((WEB / f"stepper.{kind}").read_text() for kind in ("css", "js"))
-        first, *_ = self.data["runs"]
-        picture = base64.b64encode(still(first).encode()).decode()
-        shows = f"A table of what each thread did, step by step, time downwards. {run_in_words(first)}"
-        words = html.escape(self.description).replace("\n", "<br>")
-        return (
-            f"<style>{style}</style>\n"
-            f'<div class="stepper" data-stepper="{key}" data-lm-suppress-shortcuts="true" role="group" '
-            f'aria-label="{html.escape(self.data["title"], quote=True)}">\n'
-            f'<figure class="still"><div class="scroll" style="overflow-x: auto">'
-            f'<img src="data:image/svg+xml;base64,{picture}" alt="{html.escape(shows, quote=True)}"></div>'
-            f"<figcaption>{words}</figcaption></figure>\n</div>\n"
-            f'<script>{script.rstrip()}("{key}", {data});</script>\n'
-        )
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        return {"text/html": self.html(), "text/plain": self.description}
-
-
 def stepper(
     runs: dict[str, Trace],
     title: str = "",
     block: int = 0,
     max_threads: int = 8,
     buffers: Iterable[str] | None = None,
-) -> Stepper:
+) -> Touch:
     """Play back traced runs of a kernel, of which the reader chooses one: with and without a barrier, in two orders.
 
     runs: name -> trace. Shown are the accesses of one block of the (first) launch, made by the first `max_threads` of
@@ -81,8 +46,15 @@ def stepper(
         play(name, trace, block, None, buffers, max_threads, MOST_STEPS // len(runs)) for name, trace in runs.items()
     ]
     title = title or f"{next(iter(runs.values())).kernel}, block {block}, step by step"
-    data = {"title": title, "hint": HINT, "runs": played}
-    return Stepper(data, "\n".join([f"{title}.", *(run_in_words(run) for run in played)]))
+    first, *_ = played
+    shows = f"A table of what each thread did, step by step, time downwards. {run_in_words(first)}"
+    return Touch(
+        "stepper",
+        title,
+        {"title": title, "hint": HINT, "runs": played},
+        View(still(first), shows),
+        "\n".join([f"{title}.", *(run_in_words(run) for run in played)]),
+    )
 
 
 def play(

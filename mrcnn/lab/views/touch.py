@@ -1,0 +1,69 @@
+"""Views that can be moved by hand, in a notebook or on a web page: one piece of HTML, with no network."""
+
+import dataclasses
+import hashlib
+import html
+import json
+from pathlib import Path
+
+from .view import View
+
+__all__ = ["Touch"]
+
+WEB = Path(__file__).resolve().parents[1] / "web"
+STARTS = """for (const root of document.querySelectorAll(`[data-touch="${id}"]:not([data-started])`)) {
+  root.dataset.started = "yes";
+  start(root);
+}"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Touch:
+    """A view whose script puts `data` on the page and lets it be moved; where no script runs, a picture stands there.
+
+    Args:
+        script: the name of its files in mrcnn/lab/web: NAME.js, which defines `start(root)` and finds `data`, and
+            NAME.css, if there is one. What all of them share is in touch.js and touch.css.
+        title: what it is, as a heading and for who hears the page.
+        data: what the script shows, as JSON has it.
+        still: the picture in its place, with its description.
+        description: what there is to know, in words.
+    """
+
+    script: str
+    title: str
+    data: dict
+    still: View
+    description: str
+
+    def html(self) -> str:
+        """One piece of HTML with its script and style; several on a page do not know of each other."""
+        data = json.dumps(self.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+        key = hashlib.sha256(data.encode()).hexdigest()[:12]
+        style, script = (
+            "\n".join(
+                file.read_text().rstrip()
+                for name in ("touch", self.script)
+                if (file := WEB / f"{name}.{kind}").exists()
+            )
+            for kind in ("css", "js")
+        )
+        words = html.escape(self.description).replace("\n", "<br>")
+        return (
+            f"<style>{style}</style>\n"
+            f'<div class="touch {self.script}" data-touch="{key}" data-lm-suppress-shortcuts="true" role="group" '
+            f'aria-label="{html.escape(self.title, quote=True)}">\n'
+            f'<figure class="still">{self.still.html()}<figcaption>{words}</figcaption></figure>\n</div>\n'
+            f'<script>(function (id, data) {{\n{script}\n{STARTS}\n}})("{key}", {data});</script>\n'
+        )
+
+    def page(self) -> str:
+        """A whole web page with nothing else on it."""
+        title = html.escape(self.title)
+        return (
+            '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n{self.html()}</html>\n'
+        )
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/html": self.html(), "text/plain": self.description}
