@@ -16,6 +16,8 @@ and `pictures.py`. `lesson.ipynb` is made from them, so edit these. What the cel
 
 - `tags=["cover"]` marks the cell whose picture the index shows.
 - The title is the first heading, and what the index says of the lesson is the first sentence under it.
+- A term of glossary.md stands in bold where it is explained, and no lesson uses it before; but its first cell, which
+  says what is to come, its last, which points to other lessons, and headings may.
 
 A notebook is the same from build to build where its results are: cells are named by what is in them, and no times or
 versions are kept.
@@ -57,6 +59,7 @@ followed without the other.
 
 Each lesson runs from top to bottom as it is. Cells with `your code` in them, or `...`, wait for your answer; `check`
 says how it fares, and until it is right the lesson goes on with its own version. Hints and solutions are folded below.
+[The words of the course](glossary.md), each in a line.
 
 """
 
@@ -178,6 +181,42 @@ def index(folder: Path = LESSONS) -> str:
     return INDEX + "\n".join(rows) + "\n"
 
 
+# ---- the glossary ----------------------------------------------------------------------------------------------------
+
+
+def glossary(file: Path = LESSONS / "glossary.md") -> dict[str, str]:
+    """The terms, each with its other names after commas as in "non-maximum suppression, NMS": the lesson's folder."""
+    rows = re.findall(r"^\| ([^|]+?) \| [^|]+ \| \[\w+\]\((\w+)/lesson\.ipynb\) \|$", file.read_text(), re.MULTILINE)
+    return dict(rows)
+
+
+def prose(folder: Path) -> str:
+    """What a lesson says between its first cell and its last, without headings and code."""
+    _, *cells, _ = (cell.source for cell in jupytext.read(folder / "lesson.py").cells if cell.cell_type == "markdown")
+    return re.sub(r"(?s:```.*?```)|`[^`]*`|^#.*$", " ", "\n\n".join(cells), flags=re.MULTILINE)
+
+
+def misplaced(terms: dict[str, str], folder: Path = LESSONS) -> list[str]:
+    """What is wrong with the places where the terms are explained, a sentence each."""
+    texts = {lesson.name: prose(lesson) for lesson in lessons(folder=folder)}
+    problems = []
+    for term, where in terms.items():
+        if where not in texts:
+            problems.append(f"{term}: there is no lesson {where}")
+            continue
+        names = "|".join(r"\s+".join(map(re.escape, name.split())) + "(?:e?s)?" for name in term.split(", "))
+        explained = re.search(rf"\*\*(?:{names})\*\*", texts[where], re.IGNORECASE)
+        if not explained:
+            problems.append(f"{term}: not in bold in {where}, which should explain it")
+        for name, text in texts.items():
+            before = text if name < where else ""
+            if explained and name == where:  # a longer term in bold, "keypoint head", does not use "keypoint"
+                before = re.sub(r"\*\*[^*]+\*\*", " ", text[: explained.start()])
+            if used := re.search(rf"[^.]*\b(?:{names})\b[^.]*", before, re.IGNORECASE):
+                problems.append(f"{term}: {name} uses it before {where} explains it: {' '.join(used[0].split())}")
+    return problems
+
+
 # ---- copies for a learner --------------------------------------------------------------------------------------------
 
 
@@ -220,6 +259,8 @@ def main() -> None:
         return
     if unknown := set(options.numbers) - {number(folder) for folder in lessons()}:
         parser.error(f"there is no lesson {', '.join(sorted(unknown))}")
+    if problems := misplaced(glossary()):
+        raise SystemExit("glossary.md:\n" + "\n".join(problems))
     for folder in lessons(options.numbers):
         start = time.perf_counter()
         try:

@@ -57,12 +57,12 @@ print("in it:", things)
 # Read it like a page, row by row. Each card is one tensor: the file of `mrcnn/` that makes it, its name, its shape. Every
 # word is explained further down.
 #
-# - **First row**, where could something be? The *backbone* turns the picture into maps of numbers, the *features*, at five
-#   scales, P2 to P6. *Anchors* are boxes at fixed places. The *region proposal network* (RPN) scores each.
-# - **Second row**, what is it? The best anchors are moved to fit, and doubles removed: these are the *proposals*. The
-#   *box head* looks at the features under each, and decides.
-# - **Third row**, which pixels? The *mask head* says which belong to each thing, the *keypoint head* where a person's
-#   nose, elbows, knees and so on are: the keypoints.
+# - *First row*, where could something be? The **backbone** turns the picture into maps of numbers, the **features**, at five
+#   scales, P2 to P6. **Anchors** are boxes at fixed places. The **region proposal network** (RPN) scores each.
+# - *Second row*, what is it? The best anchors are moved to fit, and doubles removed: these are the **proposals**. The
+#   **box head** looks at the features under each, and decides.
+# - *Third row*, which pixels? The **mask head** says which belong to each thing, the **keypoint head** where a person's
+#   nose, elbows, knees and so on are: the **keypoints**.
 
 # %% tags=["cover"]
 whole = walk(model, image)  # every tensor on the way; `whole.seen` is the batch as a picture again
@@ -114,8 +114,8 @@ for level, each in enumerate(features):
 print(f"together: {sum(each.numel() for each in features):,} numbers. You said: {my_numbers}")
 
 # %% [markdown]
-# In the first row, a cell is bright where its 64 numbers are large. The others have single channels of P2 and P3: black
-# is negative, grey zero, white positive.
+# In the first row, a cell is bright where its 64 numbers are large. The others have single channels of P2 and P3: grey
+# is zero, black is below it, white above.
 
 # %%
 pictures.told("How strongly each cell answers; single channels below", views.pyramid(features, batch.sizes[0]))
