@@ -22,9 +22,9 @@ WIDE = 480  # pixels of the picture that stands still
 LONGEST, MOST_BYTES = 640, 40_000  # of the photograph as it is sent along: its longer side, its JPEG
 COARSE = 200  # a picture of fewer pixels is shown pixel by pixel
 HINT = (
-    "Click: a new point. Drag: move one. Arrow keys: the cross-hair, with Shift ten pixels. Enter: add a point, or pick "
-    "one up and put it down. Backspace: remove the point under the cross-hair, else the last. The square point is the "
-    "first: choose it to close the polygon. Closed, a new point goes into the nearest side."
+    "Click: a new point. Drag: move one. Arrow keys: the cross-hair, with Shift ten pixels. Enter: add a point, or "
+    "pick one up and put it down. Backspace: remove the point under the cross-hair, else the last. The square "
+    "is the first point: choose it to close the polygon. Closed, a new point goes into the nearest side."
 )
 
 
@@ -35,7 +35,7 @@ def polygon_drawer(
     image_id: int = 1,
     category_id: int = 1,
 ) -> Touch:
-    """A picture uint8 (3, H, W) and a polygon on it, flat as COCO has it, [x1, y1, x2, y2, ...]; empty to begin with none.
+    """A picture uint8 (3, H, W) and a polygon on it, flat as COCO has it: [x1, y1, x2, y2, ...]. It may be empty.
 
     The annotation that is written below the picture has these ids. Points keep one digit after the point, and the
     pixels whose middles are inside the polygon are drawn as its mask.

@@ -51,7 +51,7 @@ const distance = ([x1, y1], [x2, y2]) => Math.hypot(x1 - x2, y1 - y2);
 const line = (points, end) => (points.length ? `M${points.map((point) => point.join(" ")).join("L")}${end}` : "");
 
 function start(root) {
-  const photograph = atob(root.querySelector("img").src.split(",")[1]).match(/href="(data:image[^"]+)"/)[1];
+  const photograph = atob(root.querySelector("img").src.split(",")[1]).match(/data:image[^"]+/)[0];
   let points = data.points.map((point) => [...point]);
   let closed = points.length > 2;
   let before = []; // [points, closed] before each change
