@@ -8,10 +8,11 @@ from mrcnn.lab import check
 from .check import check, whose
 from .cuda import cpp, cuda, device, schedule
 from .notebook import load_ipython_extension, show, timed
+from .views.box_dragger import box_dragger
 from .views.polygon_drawer import polygon_drawer
 from .views.stepper import stepper
 
 __all__ = [
-    "check", "cpp", "cuda", "device", "load_ipython_extension", "polygon_drawer", "schedule", "show",
+    "box_dragger", "check", "cpp", "cuda", "device", "load_ipython_extension", "polygon_drawer", "schedule", "show",
     "stepper", "timed", "whose",
 ]  # fmt: skip
