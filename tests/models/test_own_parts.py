@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 
 import mrcnn
@@ -98,7 +97,9 @@ class RegNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        whole = torchvision.models.regnet_y_400mf()
+        from torchvision.models import regnet_y_400mf
+
+        whole = regnet_y_400mf()
         self.stem, self.blocks = whole.stem, whole.trunk_output
         self.channels = [block[-1].f.c[0].out_channels for block in self.blocks]
 
@@ -116,6 +117,7 @@ class RegNet(nn.Module):
 
 @pytest.fixture
 def regnet(monkeypatch):
+    pytest.importorskip("torchvision", reason="torchvision, whose RegNet is the body, is not installed")
     monkeypatch.setitem(backbone.BODIES, "regnet", lambda norm: RegNet())
 
 
