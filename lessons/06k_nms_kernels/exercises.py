@@ -48,6 +48,8 @@ void sorted_nms(const Box<float>* boxes, unsigned char* kept, int n, float thres
         "  for (int i = 0; i < n; ++i) kept[i] = 1;\n ⇒ ": "kept holds anything at first: set all of it to 1",
         "j = i + 1 ⇒ j = i": "a box has IoU 1 with itself and strikes itself out: begin with j = i + 1",
         "j < n ⇒ j <= n": "boxes[n] is behind the end: the last box is n - 1",
+        ("  for (int i = 0; i < n; ++i) kept[i] = 1;\n ⇒ ", "if (!kept[i]) continue; ⇒ kept[i] = 1;"): "a box that was "
+        "dropped is set to 1 again: set all to 1 before the first strikes",
     },
     hints=[
         "Who is kept before anybody has struck? Who may strike?",
@@ -82,6 +84,8 @@ __global__ void pair_matrix(const Box<float>* boxes, unsigned char* overlaps, in
         "i < j && ⇒ i > j &&": "this is the lower triangle: row i, the better box, strikes out column j, a later one",
         "  if (i >= n || j >= n) return;\n ⇒ ": "a thread whose pair does not exist (i >= n or j >= n) must do nothing",
         "i >= n || j >= n ⇒ i >= n && j >= n": "one of the two beyond n is enough: `||`, not `&&`",
+        ("blockIdx.y * blockDim.y +  ⇒ ", "blockIdx.x * blockDim.x +  ⇒ "): "several threads write one cell: each has "
+        "one row i and one column j, made of its block's number and its own",
     },
     hints=[
         "Which row and which column are this thread's? Which threads have no pair?",
@@ -98,6 +102,8 @@ __global__ void pair_matrix(const Box<float>* boxes, unsigned char* overlaps, in
         "enumerate(bits) ⇒ enumerate(reversed(bits))": "the bits are the wrong way round: bits[0] is worth 1",
         "1 << b ⇒ 2 << b": "everything is twice too large: bits[0] is worth 1 << 0, which is 1",
         "word |= 1 << b ⇒ word += 1": "this counts the true bits; each has its own worth, 1 << b",
+        "|= 1 << b ⇒ |= b": "bit b is worth 1 << b, not b",
+        "|= 1 << b ⇒ = 1 << b": "the bits before are forgotten: add to them, with |=",
     },
     hints=["What is bit b worth?", "Begin with 0 and switch on the bits that are true.", "word |= 1 << b"],
 )  # fmt: skip
@@ -117,6 +123,7 @@ def launch_words(boxes: Tensor, threshold: float) -> Launch:
 
 words = {
     "launch": launch_words,
+    "cases": lambda: [(crowd(30), 0.5), (crowd(150), 0.5)],
     "results": lambda out: out.view(torch.int64),
     "truth": lambda boxes, threshold: words_of(overlap_matrix(boxes, threshold)),
     "tolerance": 0,
@@ -135,13 +142,13 @@ __global__ void mask_words(const Box<float>* boxes, unsigned long long* words, i
   }
   words[i * gridDim.x + w] = word;»
 }""",
-    cases=lambda: [(crowd(30), 0.5), (crowd(150), 0.5)],
     mistakes={
         "> threshold ⇒ >= threshold": TIE,
         "1ull << b ⇒ (unsigned long long)(1 << (b & 31))": "`1 << b` is an int, of 32 bits. Write 1ull << b",
         "1ull << b ⇒ 1ull << (63 - b)": BITS,
         "j < n &&  ⇒ ": "boxes[n] is behind the end: the last word has room for more boxes than there are",
         "i < j &&  ⇒ ": "only later boxes count: i < j",
+        "    if (i < j ⇒     if (j <= i) break;\n    if (i < j": "a j that does not count ends the loop: `continue`",
         "int j = 64 * w + b ⇒ int j = b": "every word holds the first 64 boxes: j = 64 * w + b",
     },
     hints=[
@@ -154,45 +161,40 @@ __global__ void mask_words(const Box<float>* boxes, unsigned long long* words, i
 
 mask_tiles = KernelExercise(
     HEAD
-    + """// As mask_words. First this thread fetches one box of the tile, if there is one; then all wait; j is tile[b].
+    + """// As mask_words; box j is tile[b]. Fetch one box of the tile, if there is one; wait; without a box i, go home.
 __global__ void mask_tiles(const Box<float>* boxes, unsigned long long* words, int n, float threshold) {
   __shared__ Box<float> tile[64];  // tile[b] is box first + b
   int first = blockIdx.x * 64, i = blockIdx.y * 64 + threadIdx.x;
   «if (first + threadIdx.x < n) tile[threadIdx.x] = boxes[first + threadIdx.x];
   __syncthreads();
-  if (i >= n) return;
-  const Box<float> box = boxes[i];
+  if (i >= n) return;»
+  const Box<float> box = boxes[i];  // its own, read once
   unsigned long long word = 0;
   for (int b = 0; b < 64; ++b)
     if (i < first + b && first + b < n && iou(box, tile[b]) > threshold) word |= 1ull << b;
-  words[i * gridDim.x + blockIdx.x] = word;»
+  words[i * gridDim.x + blockIdx.x] = word;
 }""",
-    cases=lambda: [(crowd(30), 0.5), (crowd(150), 0.5)],
     uses=["tile"],
-    may_read=lambda boxes, threshold: {"boxes": -(-len(boxes) // WORD) * 2 * len(boxes) * 16},
+    readers=lambda boxes, _: {"boxes": sum(max(len(a), len(b)) for a in boxes.split(WORD) for b in boxes.split(WORD))},
     mistakes={
         "  __syncthreads();\n ⇒ ": "a thread reads the tile before others have filled it: __syncthreads() is missing",
-        "  __syncthreads();\n  if (i >= n) return;\n ⇒   if (i >= n) return;\n  __syncthreads();\n": "threads "
-        "without a box "
-        "go home before the barrier: every thread of the block must come to it",
+        "  __syncthreads();\n  if (i >= n) return;\n ⇒   if (i >= n) return;\n  __syncthreads();\n": "threads without "
+        "a box go home before the barrier: every thread of the block must come to it",
         "= boxes[first + threadIdx.x]; ⇒ = boxes[min(i, n - 1)];": "the tile is filled with the boxes i; it is for the "
         "boxes j: number first + threadIdx.x",
         "if (first + threadIdx.x < n)  ⇒ ": "the last tile is not full: fetch only boxes that exist, below n",
-        "iou(box, tile[b]) ⇒ iou(box, boxes[first + b])": "right, but `tile` is of no use: read tile[b]",
-        "first + b < n &&  ⇒ ": "the tile has nothing behind box n - 1: first + b < n",
+        ("if (first + threadIdx.x < n) ⇒ for (int t = 0; !threadIdx.x && t < min(64, n - first); ++t)",
+         "tile[threadIdx.x] = boxes[first + threadIdx.x] ⇒ tile[t] = boxes[first + t]"): "thread 0 fetches the whole "
+        "tile: each should fetch one box",
+        "  if (i >= n) return;\n ⇒ ": "threads without a box i must go home, after the barrier",
     },
     hints=[
         "Which one box does this thread fetch? Who may go home, and when?",
-        "tile[threadIdx.x] is box first + threadIdx.x, if that is below n; then the barrier; then threads with i >= "
-        "n go.",
-        "In the loop: if (i < first + b && first + b < n && iou(box, tile[b]) > threshold) word |= 1ull << b;",
+        "tile[threadIdx.x] is box first + threadIdx.x, if that is below n; then the barrier; then the rest with i < n.",
+        "tile[threadIdx.x] = boxes[first + threadIdx.x]; before it an `if`, after it __syncthreads();",
     ],
     **words,
 )  # fmt: skip
-
-
-def table_of(n: int) -> tuple[Tensor]:
-    return (words_of(overlap_matrix(crowd(n), 0.5)),)
 
 
 scan_words = KernelExercise(
@@ -210,21 +212,19 @@ __global__ void scan_words(const unsigned long long* words, unsigned char* kept,
     __syncthreads();  // all have written
   }»
 }""",
-    launch=lambda words: Launch(
-        (words.view(torch.uint64), Out((len(words),), torch.uint8), len(words), words.shape[1]), 1, WORD
-    ),
-    cases=lambda: [table_of(50), table_of(150)],
+    launch=lambda words: Launch((words.view(torch.uint64), Out((len(words),), torch.uint8), *words.shape), 1, WORD),
+    cases=lambda: [(words_of(overlap_matrix(crowd(n), 0.5)),) for n in (50, 150)],
     truth=lambda words: kept_flags(crowd(len(words)), 0.5),
     uses=["dropped"],
     readers=lambda words: {"words": words.shape[1]},
     mistakes={
         "    __syncthreads();  // all have read\n ⇒ ": "a thread changes a word that another may be reading. Two "
-        "barriers "
-        "are needed: one after reading bit i, one after writing",
+        "barriers are needed: one after reading bit i, one after writing",
         "keep && w < columns ⇒ w < columns": CHAIN,
         "if (threadIdx.x == 0) kept[i] = keep; ⇒ kept[i] = keep;": "all threads write kept[i]: one is enough, and "
-        "more are "
-        "a race",
+        "more are a race",
+        "= keep; ⇒ = !keep;": "kept[i] says which boxes are dropped: 1 is for a kept one",
+        ">> (i % 64) & 1 ⇒ & (1 << (i % 32))": "`1 << b` is an int, of 32 bits: write 1ull << b, or read by >> b & 1",
         "dropped[w] |= words ⇒ dropped[w] = words": "what was dropped before is forgotten: add to it, with |=",
         ("int w = threadIdx.x; keep && ⇒ int w = 0; keep && !threadIdx.x &&", "+= blockDim.x) dropped[w] |= ⇒ += 1) "
         "dropped[w] |="): "thread 0 does it all: each thread strikes in its own words, t, t + 64, ...",
