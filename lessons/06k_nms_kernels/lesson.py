@@ -52,6 +52,8 @@ print("kept by the rule:", ops.nms(links, falling(links), 0.4).tolist())
 # ## Break it: everybody asks at once
 #
 # One **thread** per box asks: does a better box overlap me *that is kept*? `ask_the_kept[1, n]` starts one block of n threads.
+# (An `unsigned char` is a whole number of one byte, here 1 for yes and 0 for no. `&&` is "and", `||` "or", `!` "not".)
+# **Predict** which boxes are kept if thread 0 is done before thread 1 begins, and so on; and in the opposite order.
 
 # %% language="cuda"
 # #include "iou.cuh"
@@ -92,22 +94,35 @@ threads.timeline(seen, threads=range(4), buffers=["kept"], rows=14)
 #
 # ## Rung 3: C++
 #
-# First without threads. C++ needs no table: it looks at a box's later neighbours when it keeps the box. So it asks
-# for a pair only if it must, and its memory is N bytes instead of N².
+# First without threads. C++ needs no table: when it keeps a box, it looks at the later ones. So it asks for a pair
+# only if it must, and its memory is N bytes instead of N². (`continue` and `break` are as in Python.)
 
 # %% exercise="sorted_nms"
 
 # %% [markdown]
 # ## Rung 4: a first kernel, one thread per pair
 #
-# The table, made by threads: one for each cell. They come in **blocks** of 16 × 16, and the blocks form a
-# **grid** over the table:
-#
-# - row `i = blockIdx.y * blockDim.y + threadIdx.y`
-# - column `j = blockIdx.x * blockDim.x + threadIdx.x`
-#
-# The grid is rounded up to whole blocks, so some threads have no pair: they must do nothing. Memory is one long line:
-# cell [i, j] of a table with n columns is `overlaps[i * n + j]`.
+# The table, made by threads: one for each cell. For a table the threads of a block stand in rows and columns, and so do
+# the blocks: `.y` says how far down, `.x` how far to the right. All blocks together are the **grid**. Memory is still
+# one long line: cell [i, j] of a table with n columns is number `i * n + j`. Run a small one first: 3 × 5 cells, in
+# blocks of 2 × 2 threads. Each cell notes its block, x before y.
+
+# %% language="cuda"
+# __global__ void which_block(int* x, int* y, int rows, int columns) {
+#   int i = blockIdx.y * blockDim.y + threadIdx.y;
+#   int j = blockIdx.x * blockDim.x + threadIdx.x;
+#   if (i < rows && j < columns) x[i * columns + j] = blockIdx.x, y[i * columns + j] = blockIdx.y;
+# }
+
+# %%
+x, y = (torch.zeros(3, 5, dtype=torch.int32, device=lab.device()) for _ in range(2))
+which_block[(3, 2), (2, 2)](x, y, 3, 5)  # a grid of 3 blocks to the right and 2 down
+for across, down in zip(x.tolist(), y.tolist(), strict=True):
+    print("  ".join(f"({bx},{by})" for bx, by in zip(across, down, strict=True)))
+
+# %% [markdown]
+# The grid is rounded up to whole blocks, so some threads have no cell: they must do nothing. Now the real table, in
+# blocks of 16 × 16 threads, each with one pair.
 
 # %% exercise="pair_matrix"
 
@@ -149,9 +164,18 @@ for n in (1_000, 10_000, 100_000):
 # | `word \|= 1 << b` | switch bit b on |
 # | `word >> b & 1` | read bit b |
 #
+# Try it in Python, whose whole numbers take as many bits as they need:
+
+# %%
+word = 0
+word |= 1 << 1
+word |= 1 << 5
+print(f"{word} is {word:#b}, bit 0 on the right; bits 0 to 5, read one by one:", [word >> b & 1 for b in range(6)])
+
+# %% [markdown]
 # Here is row 0 of a table of 110 boxes: its first word. The boxes are the 110 best that the box head has for our scene,
-# taken as one class. (A number is written with its highest digit first, so the hexadecimal digits read from right to
-# left: each stands for four bits.)
+# taken as one class. (The number above the bits is **hexadecimal**: a digit, 0 to f, stands for four bits. The highest
+# digit comes first, so the digits go from right to left where the bits go from left to right.)
 
 # %%
 model = mrcnn.playground_rcnn(pretrained=True)
@@ -163,7 +187,7 @@ words = words_of(table)
 pictures.one_word(table[0, :64].tolist(), row=0, word=0)
 
 # %% [markdown]
-# Warm up in Python, whose whole numbers take as many bits as they need.
+# Make such a number yourself, in Python first.
 
 # %% exercise="pack"
 
@@ -184,14 +208,32 @@ pictures.word_table(image, candidates, bits_of(words).cpu().numpy(), kept)
 #
 # One thread makes one whole word: it compares its box i with 64 boxes j. A block has 64 threads, for 64 rows, and all
 # make word `w` of their row. So the grid is a grid of *tiles*, each 64 × 64 pairs. (`gridDim.x` says how many blocks
-# stand side by side in it: as many as a row has words.)
+# stand side by side in it: as many as a row has words.) Blocks, x before y:
 #
 #                 word 0        word 1
 #                 j = 0..63     j = 64..127
 #     rows 0..63  block (0,0)   block (1,0)
 #     64..127     block (0,1)   block (1,1)
 #
-# Careful: in C++ a plain `1` is a number of 32 bits, and `1 << 40` leaves it. `1ull` has 64.
+# Careful: in C++ a plain `1` is a number of 32 bits, and `1 << 40` leaves it. `1ull` has 64, and its type is `unsigned long
+# long`. Shift by 0 to 63 only: by 64 or more gives 0 on a GPU and something else on a CPU, so `check` may not see it.
+# One thread, one word:
+
+# %% language="cuda"
+# __global__ void every_tenth(unsigned long long* words) {
+#   unsigned long long word = 0;
+#   for (int b = 0; b < 64; ++b)
+#     if (b % 10 == 0) word |= 1ull << b;
+#   words[0] = word;
+# }
+
+# %%
+one = torch.zeros(1, dtype=torch.uint64, device=lab.device())
+every_tenth[1, 1](one)
+print(f"{one.item():#018x}, bits", [b for b in range(64) if one.item() >> b & 1])
+
+# %% [markdown]
+# Now with boxes.
 
 # %% exercise="mask_words"
 
@@ -200,27 +242,57 @@ pictures.word_table(image, candidates, bits_of(words).cpu().numpy(), kept)
 #
 # All 64 threads of a block read the same 64 boxes j, each for itself: 64 × 64 reads for 64 boxes. A block has a
 # small, fast memory of its own, **shared memory**. Let each thread fetch *one* box j into it, then wait until all
-# have (`__syncthreads()`, a **barrier**), and only then read the others' boxes from there.
-#
-# Two rules. Every thread of the block must come to the barrier, so nobody may return before it: that is why the two
-# tests `i < n` stand where they stand below. And without the barrier a thread would read boxes that nobody has
-# fetched yet.
+# have (`__syncthreads()`, a **barrier**), and only then read the others' boxes from there. In small: each thread
+# fetches a number, and gives back one that another has fetched.
+
+# %% language="cuda"
+# __global__ void turn_round(const int* x, int* y) {
+#   __shared__ int tile[8];
+#   tile[threadIdx.x] = x[threadIdx.x];
+#   __syncthreads();
+#   y[threadIdx.x] = tile[7 - threadIdx.x];
+# }
+
+# %%
+forth = torch.arange(8, dtype=torch.int32, device=lab.device())
+back = torch.zeros_like(forth)
+turn_round[1, 8](forth, back)
+print(forth.tolist(), "→", back.tolist())
+
+# %% [markdown]
+# Two rules. Without the barrier a thread would read what nobody has fetched yet. And every thread of the block must
+# come to the barrier, so nobody may return before it: not even a thread that has no box i. It may well have a box to
+# fetch. The bit loop is written already; what comes before it is yours.
 
 # %% exercise="mask_tiles"
 
 # %% [markdown]
 # ### The scan over words
 #
-# One block of 64 threads goes down all rows together. The words of `dropped` lie in shared memory; thread t looks
-# after words t, t + 64, ... For each row i:
+# Box i is bit `i % 64` of word `i / 64` (between whole numbers, `/` leaves out the rest, and `%` is that rest). To read
+# it, try row 0 of our table: threads t = 0 to 63 take the boxes t, t + 64, ... between them.
+
+# %% language="cuda"
+# __global__ void read_bits(const unsigned long long* words, unsigned char* bits, int n) {
+#   for (int i = threadIdx.x; i < n; i += blockDim.x) bits[i] = words[i / 64] >> (i % 64) & 1;
+# }
+
+# %%
+bits = torch.zeros(len(table), dtype=torch.uint8, device=lab.device())
+read_bits[1, 64](words[0].view(torch.uint64), bits, len(table))
+print("box 0 overlaps", bits.nonzero()[:, 0].tolist())
+
+# %% [markdown]
+# For the scan, one block of 64 threads goes down all rows together. The words of `dropped` lie in shared memory; thread
+# t looks after words t, t + 64, ... For each row i:
 #
 # 1. all threads read bit i of `dropped`: word `i / 64`, bit `i % 64`;
 # 2. a barrier: all have read before anyone writes;
 # 3. if the box is kept, each thread adds row i's words to its own: `dropped[w] |= words[i * columns + w]`;
 # 4. a barrier: all have written before anyone reads again.
 #
-# One thread, the first, writes `kept[i]`. N steps one after the other remain, but each strikes out 64 boxes per
-# instruction.
+# One thread, the first, writes `kept[i]`: 1 or 0. N steps one after the other remain, but each strikes out 64 boxes per
+# instruction. The first eight boxes that are kept, for our scene:
 
 # %%
 pictures.scan_steps(bits_of(words).cpu().numpy(), kept)
@@ -294,7 +366,8 @@ for name, some in {"chain": links, "scene": candidates, "1,000": many}.items():
 # %% [markdown]
 # Real boxes come in heaps, not in chains: a handful of rounds, whatever N is. The worst case is still the chain's.
 # This is what `csrc/nms/nms.cu` does, in strips of 2,048 boxes, so that its table of bits never grows: 2,048² / 8
-# bytes are half a MiB, for any N. Each of its rounds, whole. `__syncthreads_or` is a barrier that also tells all threads whether any of them said yes: did anything change?
+# bytes are half a MiB, for any N. Below is its loop over the rounds. `__syncthreads_or` is a barrier that also tells all
+# threads whether any of them said yes: did anything change?
 
 # %%
 lab.show("nms/nms.cu", "while (__syncthreads_or(changed))", "int before = __popc")
@@ -321,8 +394,8 @@ lab.show("nms/nms.cu", "while (__syncthreads_or(changed))", "int before = __popc
 #
 # </details>
 #
-# **c.** In `scan_words`, take out the second barrier of the loop, then the first, and run `check` each time. For
-# which one does it complain of a wrong answer?
+# **c.** In `scan_words`, take out one barrier of the loop, then the other. `check` calls both a race. But only one of them
+# can give wrong boxes. Which?
 #
 # <details><summary>Answer</summary>
 #

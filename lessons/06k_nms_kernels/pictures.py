@@ -22,7 +22,8 @@ def one_word(bits: Sequence[bool], row: int, word: int) -> View:
         axes.add_patch(Rectangle((b, 0), 1, 1, facecolor=INK if bit else PAPER, edgecolor="#999999", linewidth=0.5))
         axes.text(b + 0.5, 0.5, str(int(bit)), fontsize=9, ha="center", va="center", color=PAPER if bit else INK)
         if bit:
-            axes.text(b + 0.5, -0.25, str(64 * word + b), fontsize=9, ha="center", va="top", color=INK)
+            y = -0.7 if b and bits[b - 1] else -0.25  # beside another number: lower
+            axes.text(b + 0.5, y, str(64 * word + b), fontsize=9, ha="center", va="top", color=INK)
     value = sum(1 << b for b, bit in enumerate(bits) if bit)
     axes.set(xlim=(-0.2, len(bits) + 0.2), ylim=(-0.9, 1.05))
     axes.set_axis_off()
