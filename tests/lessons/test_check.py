@@ -109,6 +109,20 @@ def test_an_answer_that_goes_wrong_as_a_mistake_does_gets_its_sentence():
     assert verdict(record, too_far) == ("wrong", "there are 3 columns")
 
 
+def test_yes_and_no_as_numbers_get_no_tick():
+    """What comes next may count on it: `dropped |= table[i]` goes wrong with floats."""
+
+    @exercise(cases=lambda: [(torch.arange(4.0),)], truth=lambda x: x > 1)
+    def above(x):
+        """Whether each is above 1."""
+        return x > 1
+
+    assert verdict(above, lambda x: x > 1) == ("right", "")
+    for answer in (lambda x: (x > 1).float(), lambda x: (x > 1).int()):
+        status, said = verdict(above, answer)
+        assert status == "wrong" and said.startswith("right, but of type torch."), said
+
+
 def test_an_endless_loop_ends(monkeypatch):
     monkeypatch.setattr(judge_module, "SECONDS", 0.2)
     start = time.monotonic()

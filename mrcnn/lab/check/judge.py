@@ -117,7 +117,10 @@ def _problem(exercise: Exercise, answer: Callable, got: Any, case: tuple) -> str
         return _raised(got, answer)
     if got is None:
         return "it returns None. Is a `return` missing?"
-    told = difference(got, exercise.truth(*_copied(case)), exercise.tolerance)
+    want = exercise.truth(*_copied(case))
+    told = difference(got, want, exercise.tolerance)
+    if not told and isinstance(want, Tensor) and want.dim() and want.dtype == torch.bool != got.dtype:
+        return f"right, but of type {got.dtype}: yes and no are torch.bool, and what comes next needs them so"
     return told and told + _of_case(exercise, case)
 
 
