@@ -33,11 +33,11 @@ def tied() -> tuple[list, list, float]:
 def without_ties(boxes: list, scores: list, threshold: float) -> list[int]:
     """Of equal scores the lower row comes first: so it has a little more."""
     lowered = torch.tensor(scores, dtype=torch.float64) - 1e-6 * torch.arange(len(scores))
-    return by_torchvision(torch.tensor(boxes), lowered, threshold).tolist()
+    return by_torchvision(torch.tensor(boxes).view(-1, 4), lowered, threshold).tolist()
 
 
 @exercise(
-    cases=lambda: [tied(), (crowd(40, 3).tolist(), list(range(40)), 0.3), ([[0.0, 0, 1, 1]], [0.5], 0.5)],
+    cases=lambda: [tied(), (crowd(40, 3).tolist(), list(range(40)), 0.3), ([[0.0, 0, 1, 1]], [0.5], 1), ([], [], 0.5)],
     truth=without_ties,
     mistakes={
         "for k in kept) ⇒ for k in range(len(boxes)) if (-scores[k], k) < (-scores[i], i))": CHAIN,
@@ -49,6 +49,9 @@ def without_ties(boxes: list, scores: list, threshold: float) -> list[int]:
         "first: the lower row should be",
         "if not any( ⇒ if any(": "these are the boxes that overlap a kept one: keep a box if there is NONE such",
         "> threshold ⇒ > 0.5": "the threshold is an argument; it is not always 0.5",
+        "for k in kept) ⇒ for k in kept[-1:])": "each box asks the last kept one alone: it must ask all of `kept`",
+        "kept = [] ⇒ kept, _ = [], boxes[0]": "where there are no boxes, none is kept: the answer is []",
+        "return kept ⇒ return sorted(kept)": "the right boxes, in the order of their rows: the best score comes first",
     },
     hints=[
         "In which order are the boxes visited? Which boxes can still strike out the one at hand?",
@@ -110,8 +113,10 @@ def scanned_by_hand(overlaps: Tensor) -> Tensor:
     mistakes={
         ("            dropped |= overlaps[i] ⇒         dropped |= overlaps[i]",): CHAIN,
         "if not dropped[i] ⇒ if dropped[i]": "these are the dropped boxes; the kept ones were asked for",
-        "            dropped |= overlaps[i]\n ⇒ ": "every box was kept: nothing is ever struck out",
+        "            dropped |= overlaps[i]\n ⇒ ": "nothing is ever struck out: box i strikes by its row",
         "dropped |= overlaps[i] ⇒ dropped = overlaps[i]": "what was dropped before is forgotten: add to it, with |=",
+        "return torch.tensor(kept, device=overlaps.device) ⇒ return ~dropped": "this says yes or no for each row: the "
+        "numbers of the kept rows are asked for",
     },
     hints=[
         "What must be remembered while you go down the rows?",
@@ -146,6 +151,7 @@ def per_class_by_torchvision(boxes: Tensor, classes: Tensor, threshold: float) -
     cases=lambda: [
         (crowd(60), torch.arange(60) % 3, 0.5),
         (torch.tensor([[0.0, 0, 10, 10], [-11, -11, -1, -1], [0, 0, 10, 9]]), torch.tensor([0, 1, 0]), 0.5),
+        (torch.tensor([[19000.0, 0, 19012, 12], [19003.95, 0, 19015.95, 12]]), torch.tensor([60, 60]), 0.5),
     ],
     truth=per_class_by_torchvision,
     mistakes={
@@ -155,6 +161,9 @@ def per_class_by_torchvision(boxes: Tensor, classes: Tensor, threshold: float) -
         "overlap_matrix(boxes, threshold) & (classes[:, None] == classes[None, :]) ⇒ "
         "overlap_matrix(boxes + (classes * (boxes.max() + 1))[:, None], threshold)": "it moves the classes apart: with "
         "coordinates below 0 they meet again. Compare the classes instead",
+        "overlap_matrix(boxes, threshold) & (classes[:, None] == classes[None, :]) ⇒ overlap_matrix(boxes + (classes * "
+        "(boxes.max() - boxes.min() + 1))[:, None], threshold)": "it moves the classes so far away that float32 rounds "
+        "the boxes. Compare the classes instead",
     },
     hints=[
         "Which pairs of the table of overlaps may still count?",

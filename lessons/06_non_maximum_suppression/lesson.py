@@ -35,8 +35,8 @@ from mrcnn.lab.walk import changed
 # ## A picture first
 #
 # A detector looks at every place many times, so it finds every object many times. Here is one scene, seen by the
-# small trained model. On the left is all that its box head found, with suppression switched off: a threshold of 1
-# drops nothing. On the right is what the model answers.
+# small trained model. On the left is all that its box head is sure of (a score above 0.5), with suppression switched
+# off. On the right is what suppression leaves.
 
 # %% tags=["cover"]
 model = mrcnn.playground_rcnn(pretrained=True)
@@ -114,7 +114,7 @@ lab.show(overlap)
 # %% exercise="overlap_matrix"
 
 # %% [markdown]
-# Now the scan. It has one line of state: which boxes are dropped so far.
+# Now the scan. It must remember one thing: which boxes are dropped so far.
 
 # %% exercise="scan_rows"
 
@@ -173,6 +173,8 @@ for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
 print(f"You said: {my_threshold}")
 
 # %% [markdown]
+# From 0.3 to 0.7 it hardly matters in these scenes; at both ends it costs.
+#
 # ## Break it: the threshold and the ties
 #
 # **Predict** Box 1 is the left half of box 0, so their IoU is exactly 0.5. Is it dropped at a threshold of 0.5? At
@@ -187,9 +189,10 @@ print("same   at 1.00:", ops.nms(same, two, 1.0).tolist(), "  at 0.99:", ops.nms
 
 # %% [markdown]
 # Reaching the threshold is not passing it: the comparison is `>`. With `>=` a threshold of 1 would still drop, and so
-# there would be no way to switch suppression off, as we did for the first picture.
+# there would be no way to switch suppression off, as we did for the first picture (`nms_iou=1.0`).
 #
-# "Exactly" is a brittle word in floating point. Here the IoU is 3 / 10. In float32 that is a little more than 0.3:
+# "Exactly" is a brittle word in floating point. Here the IoU is 3 / 10. In float32 that is a little more than 0.3, so
+# box 1 is dropped, though 3 / 10 is not greater than 3 / 10:
 
 # %%
 thirds = torch.tensor([[0.0, 0, 10, 1], [0, 0, 3, 1]])
@@ -274,7 +277,7 @@ except ImportError:
 
 # %% [markdown]
 # Class 1 is moved by 11, right onto class 0. The honest way costs one comparison of whole numbers: two boxes count only if
-# they are of one class.
+# they are of one class. `overlap_matrix` and `scan_rows` are all that you need besides.
 
 # %% exercise="nms_per_class"
 
@@ -315,10 +318,11 @@ milliseconds = lab.timed(ways)
 # ## Extra: softly
 #
 # Two people dance, and NMS drops one of them: their boxes are too alike. Soft-NMS (Bodla et al., 2017) drops nobody.
-# It lowers the score of a box that overlaps a better one, by the factor exp(−IoU² / σ), and so the more the more they
-# overlap:
+# It lowers the score of a box that overlaps a better one instead: times exp(−IoU² / σ), which is 1 where they do not
+# overlap, and small where they overlap much. N times:
 #
-# repeat N times: take the best box still in play out of play; lower the scores of all that are still in play.
+# 1. of the boxes in play, the one with the best score (as it is by now) goes out of play;
+# 2. the scores of all that are still in play are lowered, by their IoU with that one.
 
 # %% exercise="soft_nms"
 
