@@ -11,7 +11,7 @@ from mrcnn.lab.check import exercise
 BINS, SAMPLES = 3, 2
 MAP = torch.tensor([[0.0, 3, 1, 8, 2], [7, 4, 9, 5, 6], [2, 6, 3, 1, 9], [8, 1, 7, 4, 5]])
 POINTS = [(0.25, 1.75), (1.5, 2.0), (2.875, 0.375), (1.625, 3.25), (1.25, 2.75)]  # y, x: inside the map
-EDGE = [(3.0, 4.0), (-0.5, 2.25), (3.75, 1.5), (1.5, -0.75), (0.25, 4.5)]
+EDGE = [(3.0, 4.0), (-0.5, 2.25), (3.75, 1.5), (1.5, -0.75), (0.25, 4.5), (-1.0, 2.5), (2.5, 5.0)]
 OUTSIDE = [(-1.25, 2.0), (1.0, -3.0), (4.5, 1.0), (2.0, 5.25)]
 DEALT_OUT = "samples that follow one another belong to one bin: sample i is in bin i // samples"
 CORNERS = "the samples lie at the corners of their parts of the bin; they belong in the middle, at i + 0.5"
@@ -37,10 +37,8 @@ def roi_align(values: Tensor, box: Tensor, bins: int, samples: int) -> Tensor:
     mistakes={
         "bilinear(feature_map, y, x) ⇒ bilinear(feature_map, x, y)": "x and y are exchanged: y says which row",
         "feature_map[ ⇒ feature_map.T[": "the row comes first: feature_map[top, left], not [left, top]",
-        "return (1 - (y - top)) * upper + (y - top) * lower ⇒ return feature_map[top, left]": "this is one cell's "
-        "value, the top left one. A sample lies between four cells",
-        "return (1 - (y - top)) * upper + (y - top) * lower ⇒ return feature_map[round(y), round(x)]": "this is the "
-        "nearest cell's value. A sample lies between four cells",
+        "return (1 ⇒ return feature_map[top, left]; (1": "this is one cell, the top left. A sample lies between four",
+        "return (1 ⇒ return feature_map[round(y), round(x)]; (1": "this is the nearest cell; a sample is between four",
         "    upper ⇒     y, x = 2 * top + 1 - y, 2 * left + 1 - x\n    upper": "the weights are turned around: the "
         "nearer a cell, the MORE it counts. A sample 0.25 below row 0 reads 0.75 of row 0",
         "    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)\n ⇒ ": "right inside the map, wrong at its "
@@ -51,6 +49,8 @@ def roi_align(values: Tensor, box: Tensor, bins: int, samples: int) -> Tensor:
         "cell outside counts as 0, and is not moved to the border (step 1)",
         "-1 <= y <= height and -1 <= x <= width ⇒ 0 <= y <= height - 1 and 0 <= x <= width - 1": "a sample less than "
         "one cell outside is not 0: it reads the border cell (step 1)",
+        "-1 <= y <= height and -1 <= x <= width ⇒ -1 < y < height and -1 < x < width": "a sample that is exactly one "
+        "cell outside still reads the border cell: only what is MORE than one cell outside is 0 (step 1)",
     },
     hints=[
         "Which four cells lie around the point, and how near is each?",
@@ -77,6 +77,8 @@ def bilinear(feature_map, y, x):
     mistakes={
         "(box - 0.5) ⇒ box": "did you leave out the half pixel? The tensor's coordinate is the drawing's - 0.5",
         "(box - 0.5) ⇒ (box - 1)": "the half pixel is taken off twice: once is enough",
+        ("(box - 0.5) ⇒ box", "(i + 0.5) ⇒ i", "(j + 0.5) ⇒ j"): "the two halves do not cancel: one is half a cell, "
+        "the half pixel, and the other half a step",
         "out / samples**2 ⇒ out": "each bin is the sum of its samples: divide by how many there are",
         "(i + 0.5) * step_y, x1 + (j + 0.5) * step_x ⇒ i * step_y, x1 + j * step_x": CORNERS,
         "x1, y1, x2, y2 = ⇒ y1, x1, y2, x2 =": "x and y are exchanged: a box is x1, y1, x2, y2, and rows go with y",
@@ -119,11 +121,11 @@ def roi_pool(values: Tensor, box: Tensor, bins: int) -> Tensor:
 
 
 # Inside the map; over its top left and its bottom right border; outside it; with x2 < x1.
-BOXES = torch.tensor([[1.75, 0.6, 5, 4.7], [-3, -3, 3, 3], [2, 2, 9, 9], [-9, -9, -5, -5], [4, 1, 1, 4]])
+BOXES = torch.tensor([[1.75, 0.6, 5, 4.7], [-3, -3, 3, 3], [2, 2, 9, 9], [-9, -9, -5, -5], [4.5, 1, 1, 4]])
 
 
 @exercise(
-    cases=lambda: [(feature_map()[:6, :6], box, BINS) for box in BOXES],
+    cases=lambda: [(-feature_map()[:6, :6].abs(), box, BINS) for box in BOXES],  # below 0: a 0 from outside shows
     truth=roi_pool,
     mistakes={
         "cells.max() ⇒ cells.mean()": "each bin is the mean of its cells; RoIPool takes the largest",
@@ -132,6 +134,9 @@ BOXES = torch.tensor([[1.75, 0.6, 5, 4.7], [-3, -3, 3, 3], [2, 2, 9, 9], [-9, -9
         "from round(x1) to round(x2), both included",
         "math.floor(v + 0.5) ⇒ math.floor(v)": "the box is cut off to whole cells (int or floor), not rounded to the "
         "nearest (or did you take the half pixel off? RoIPool does not)",
+        "math.floor(v + 0.5) ⇒ round(v)": "Python's round takes a half to the even number: round(4.5) is 4, not 5",
+        "cells.max() ⇒ cells.max() * (len(cells) == bottom - top and cells.shape[1] == right - left)": "cells outside "
+        "the map are taken as 0; they do not count at all: only the cells on the map are compared",
         ("max(top, 0) ⇒ top", "max(left, 0) ⇒ left"): "right inside the map, wrong over its top left border: a slice "
         "from -1 begins at the LAST row. Clip each bin's first row and column, `max(top, 0)`",
         ("max(bottom, 0) ⇒ bottom", "max(right, 0) ⇒ right"): "wrong for a box that lies outside the map, above it and "
@@ -205,15 +210,15 @@ def by_autograd(grad: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [
-        (torch.arange(9.0).view(3, 3), axis_weights(0.5, 4.0, 3, 2, 7), axis_weights(1.25, 5.5, 3, 2, 9)),
-    ],
+    cases=lambda: [(torch.arange(9.0).view(3, 3), axis_weights(0.5, 4.0, 3, 2, 7), axis_weights(1.25, 5.5, 3, 2, 9))],
     truth=by_autograd,
     mistakes={
         "rows.T @ grad @ columns ⇒ columns.T @ grad @ rows": "rows and columns are exchanged: the rows' weights go on "
         "the left",
         "rows.T @ grad @ columns ⇒ (rows.T @ grad @ columns) * len(rows) ** 2": "too large: no factor is needed, the "
         "weights have the mean in them already",
+        "rows.T @ grad @ columns ⇒ rows @ grad @ columns.T": "the sizes do not fit: to make (H, W) of (bins, bins), "
+        "the bins must stand inside, next to `grad`",
         "rows.T @ grad ⇒ rows.T @ grad.T": "the gradient of the output is taken as it is, not transposed",
     },
     hints=[

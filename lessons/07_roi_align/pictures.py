@@ -37,13 +37,11 @@ def two_readings(values: Tensor, box: Tensor) -> View:
     """A numbered map, a box, and the middle of the box."""
     figure, (axes,) = row_of_axes(1, 3.6)
     height, width = values.shape
-    for y in range(height):
-        for x in range(width):
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor="#eeeeee", edgecolor="#999999", linewidth=0.8))
-            axes.text(x + 0.5, y + 0.5, f"{float(values[y, x]):g}", ha="center", va="center", fontsize=10, zorder=5)
+    for y, x in np.ndindex(height, width):
+        axes.add_patch(Rectangle((x, y), 1, 1, facecolor="#eeeeee", edgecolor="#999999", linewidth=0.8))
+        axes.text(x + 0.5, y + 0.5, f"{float(values[y, x]):g}", ha="center", va="center", fontsize=10, zorder=5)
     x1, y1, x2, y2 = box.tolist()
-    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=RED, alpha=0.2))
-    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=RED, linewidth=1.8))
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=RED + "33", edgecolor=RED, linewidth=1.8))
     axes.plot((x1 + x2) / 2, (y1 + y2) / 2, "o", color=SKY, markeredgecolor=INK, markersize=8)
     axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), xticks=range(width + 1), yticks=range(height + 1))
     axes.tick_params(labelsize=10)
@@ -82,10 +80,8 @@ def rounding(features: Tensor, box: Tensor, bins: int) -> View:
     for each in axes:
         each.set(xlim=(x1 - 2.5, x2 + 3.5), ylim=(y2 + 3.5, y1 - 2.5))
     figure.tight_layout()
-    words = (
-        f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by RoIPool "
-    )
-    words += f"into whole cells: {int((times > 1).sum())} cells are in two bins."
+    words = f"A box of {(box[2] - box[0]):.1f} by {(box[3] - box[1]):.1f} cells, cut by RoIAlign as it is, and by "
+    words += f"RoIPool into whole cells: {int((times > 1).sum())} cells are in two bins."
     return View.of(figure, words)
 
 
