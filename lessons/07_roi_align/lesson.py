@@ -37,8 +37,8 @@ from mrcnn.ops import reference
 # For each RoI we want a small grid of features, always of the same size, say 7 × 7. Each cell of that grid is called a
 # **bin**.
 #
-# Real feature maps have 256 channels that mean little to the eye. So for the pictures we use one channel that we
-# understand: the brightness of the picture.
+# Feature maps have many channels (64 in lesson 00, 256 in a full-size model) that mean little to the eye. So for the
+# pictures we use one channel that we understand: the brightness of the picture.
 
 # %% tags=["cover"]
 STRIDE = 8
@@ -46,6 +46,7 @@ image, target = Playground(4, seed=7, size=256)[3]  # (3, 256, 256) uint8
 box = target["boxes"][3]  # (4,): x1, y1, x2, y2 in pixels
 brightness = torch.nn.functional.avg_pool2d(image.float().mean(0)[None, None], STRIDE)  # (1, 1, 32, 32)
 roi = torch.cat([torch.zeros(1), box])[None]  # (1, 5): which image, and the box
+# In order: the map, the RoI, 7 × 7 bins, what makes cells of pixels, 2 × 2 samples in a bin.
 pooled = ops.roi_align(brightness, roi, 7, 1 / STRIDE, sampling_ratio=2, aligned=True)  # (1, 1, 7, 7)
 pictures.opening(image, brightness[0, 0], box, pooled[0, 0], STRIDE, samples=2)
 
@@ -98,7 +99,7 @@ print("your guess:", my_guess)
 # lies between rows 3 and 4, nearer to 3: it reads 0.8 of row 3 and 0.2 of row 4. Columns likewise, so four cells are
 # read. This is **bilinear** sampling.
 #
-# Write `bilinear`, in about 8 lines:
+# Write `bilinear`:
 #
 # 1. more than one cell outside the map (`y < -1`, `y > height`, or `x` likewise): the value is 0;
 # 2. otherwise move `y` into 0 … height − 1, and `x` into 0 … width − 1;
@@ -135,7 +136,8 @@ print(f"at the dot ({lab.whose(bilinear)}):", float(bilinear(numbers, 0.75, 0.75
 # ## RoIPool, and what rounding costs
 #
 # Before RoIAlign there was **RoIPool** (2015). It needs no samples between cells, since it rounds twice: first the box
-# to whole cells, then each bin to whole cells. Of each bin it takes the largest cell.
+# to whole cells, then each bin: where it begins is rounded down, where it ends is rounded up. So two bins may share
+# cells, here the hatched ones. Of each bin it takes the largest cell.
 
 # %%
 pictures.rounding(brightness[0, 0], box / STRIDE, bins=3)
@@ -151,6 +153,7 @@ pictures.rounding(brightness[0, 0], box / STRIDE, bins=3)
 places = (torch.arange(16) + 0.5).expand(16, 16)
 shifts = torch.arange(0, 3.05, 0.1)
 read = {"RoIAlign": [], "RoIPool": []}
+# roi_pool_one is the lesson's; you can write it at the end.
 for shift in shifts.tolist():
     moved = torch.tensor([4.3 + shift, 4, 8.3 + shift, 8])
     read["RoIAlign"].append(float(pool_one(places, moved, 2, 2)[0, 0]))
@@ -163,9 +166,9 @@ pictures.curves(shifts, read, 5.3 + shifts)
 
 # %% [markdown]
 # RoIAlign follows the box exactly. RoIPool stands still, and then jumps by a whole cell: that is the rounding. It also
-# reads too far to the right all the time, and that is not: it takes the largest cell, and on this map of growing
-# numbers the largest is the last. The bin has three cells here, so their largest is exactly 1 more than their mean, at
-# every point of the curve. The second number above is what the rounding alone would cost.
+# reads too far to the right all the time, and most of that is not rounding: it takes the largest cell, and on this map
+# of growing numbers the largest is the last. The bin has three cells here, so their largest is exactly 1 more than
+# their mean, at every point of the curve. The second number above is what the rounding alone would cost.
 #
 # To say *that* there is a person, an error of some pixels does no harm, and RoIPool was made for that. A **mask** is an
 # answer for each pixel. Let us see. We take the person's true mask, shrink it to the map's size, pool it in three ways
@@ -192,14 +195,15 @@ pictures.outlines(image, box, results)
 # %% [markdown]
 # The half pixel of the map is 4 pixels of the picture. With `aligned=False` everything is read 4 pixels too far right
 # and down, so what is drawn back lies 4 pixels too far *left and up*. A network that is trained with it learns to make
-# up for that, but only on average.
+# up for that, but only on average. RoIPool's outline is ragged, since it goes by whole cells.
 
 # %% [markdown]
 # ## In PyTorch: two matrix products
 #
 # The Python loop takes one RoI and one channel, cell by cell. There is a short way to say the same. The weight of a cell in a
 # sample is (weight of its row) × (weight of its column), so a bin is a sum over rows of a sum over columns, and the whole op is
-# two matrix products: `rows @ feature_map @ columns.T`, with `rows` (bins, H) and `columns` (bins, W).
+# two matrix products: `rows @ feature_map @ columns.T`, with `rows` (bins, H) and `columns` (bins, W). Row `p` of `rows` says
+# how much each row of the map counts in bin `p`: a bin with one sample, at y = 3.2, has 0, 0, 0, 0.8, 0.2, 0, …
 #
 # Along one axis, a sample at `at` reads `1 - |at - cell|` of a cell that is less than one away, else 0: a function in the shape
 # of a tent. Write what makes such a matrix for one axis. `start` is in the tensor's coordinates (the half pixel is taken off
@@ -242,7 +246,8 @@ print(f"the one line ({lab.whose(gradient_one)}) and the op's gradient differ by
 # ## Break it: which check would notice?
 #
 # Suppose that somebody drops the half pixel from the op (that is `aligned=False`). Here are six checks that one might
-# have. **Predict:** which of them notice?
+# have. (`gradcheck` is PyTorch's: it changes each input a little, and compares what the output does with the gradient.
+# The *reference* is the same op once more, in plain PyTorch.) **Predict:** which of them notice?
 
 # %%
 my_suspects = []  # some of the names below
@@ -280,8 +285,7 @@ for name in whole:
 print("you said:", my_suspects)
 
 # %% [markdown]
-# Most are content. Even `gradcheck` is: it holds the gradient against the values, and a gradient of the wrong function
-# can be perfectly right. What finds it is an input whose answer one *knows*, or another implementation that does not
+# Most are content. Even `gradcheck` is: a gradient of the wrong function can be perfectly right. What finds it is an input whose answer one *knows*, or another implementation that does not
 # share the mistake. So every op of this library is held against torchvision, and against a reference.
 
 # %% [markdown]
@@ -320,7 +324,7 @@ lab.show(reference._samples)
 # %% [markdown]
 # ## Extra: RoIPool
 #
-# Write it, in about 11 lines. Round the corners of `box` as they are, without the half pixel, to the nearest whole
+# Round the corners of `box` as they are, without the half pixel, to the nearest whole
 # number, `math.floor(v + 0.5)`. The last row and column belong to the box, so there are `y2 - y1 + 1` rows, at least 1.
 # Bin `p` has the rows from `floor(p * rows / bins)` to before `ceil((p + 1) * rows / bins)`, counted from `y1`. Cells
 # outside the map do not count, and a bin without cells is 0.
