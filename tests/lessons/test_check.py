@@ -233,6 +233,11 @@ def test_a_stub_of_a_kernel():
              "if (i == 0) for (int k = 0; k < n; ++k) y[k] = tile[k] + tile[n - 1 - k];"),
             "right, but 1 of 64 threads do all the work",
         ),
+        (
+            ("if (i < n) y[i] = tile[i] + tile[n - 1 - i];",
+             "for (int k = 0; k < n; ++k) y[k] = tile[k] + tile[n - 1 - k];"),
+            "each of 64 threads writes all 40 cells of `y`; each should do its part",
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_kernel_gets_no_tick(change, says):

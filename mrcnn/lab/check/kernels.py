@@ -133,6 +133,8 @@ class _Run:
             seen = _traced(exercise, kernel, case, fill)
         self.tolerance, self.results = exercise.tolerance, seen.results
         self.fault = _fault(seen.trace) or _early(seen)  # (rank, what by which faults are told apart, a sentence)
+        if self.fault and self.fault[0] == RACES:
+            self.fault = _each_does_all(seen) or self.fault
         if self.fault:
             self.rank, self.how, self.problem = self.fault
             return
@@ -187,6 +189,19 @@ def _early(seen: _Traced) -> tuple | None:
             cell = (int(events["address"][row]) - begin) // item
             who = f"thread {events['thread'][row]} of block {events['block'][row]}, line {seen.trace.line[row]},"
             return EARLY, ("early", name), f"{who} reads {name}[{cell}] before anybody has written it"
+    return None
+
+
+def _each_does_all(seen: _Traced) -> tuple | None:
+    """Threads that race since each goes through the whole output, in a loop that was to be shared among them."""
+    events = seen.trace.events
+    for name, _, _, out, rows in _to_outputs(seen):
+        written = rows[OPS[events["op"][rows]] == "write"]
+        pairs = np.unique(events[["block", "thread", "address"]][written])
+        _, cells = np.unique(pairs[["block", "thread"]], return_counts=True)
+        if len(cells) > 1 and (cells == math.prod(out.shape)).all() and cells[0] > 1:
+            sentence = f"each of {len(cells)} threads writes all {cells[0]} cells of `{name}`; each should do its part"
+            return RACES, ("all", name), sentence
     return None
 
 
