@@ -1,7 +1,6 @@
 """RoIAlign, down to the thread: what the learner writes."""
 
 import math
-import re
 
 import torch
 from torch import Tensor
@@ -11,10 +10,10 @@ from mrcnn.lab.check import KernelExercise, Launch, Out
 
 THREADS = 64  # in a block
 SCALE, BINS, SAMPLES = 0.25, 3, 2
-ROIS = torch.tensor([[0.0, 5, 2, 38, 30], [1, 12, 8, 44, 28], [0, -3, 14, 30, 35]])
+ROIS = torch.tensor([[0.0, 5, 2, 38, 30], [1, 12, 8, 44, 28], [0, -3, 14, 30, 35], [1, 3, 6, 40, 33]])
 NO_BLOCK = "the threads of every block are numbered from 0: add blockIdx.x * blockDim.x"
 NO_GUARD = "the last block has threads too many: `if (i >= n) return;`"
-HALF = "did you leave out the half pixel? A coordinate in cells is x * scale - 0.5f"
+HALF = "did you leave out the half pixel? A coordinate in cells is x * scale - 0.5f (1 / 2 is 0: whole numbers)"
 HALF_FIRST = "the half pixel is one of the map: multiply by scale first, then take off 0.5f"
 SUM = "each output is the sum of its samples: divide by how many there are"
 PART = "a sample's part is 1 / (bins * samples) of the box's side, not 1 / bins"
@@ -28,7 +27,7 @@ def blocks(threads: int) -> int:
     return -(-threads // THREADS)
 
 
-def features(images: int = 2, channels: int = 5, height: int = 9, width: int = 12) -> Tensor:
+def features(images: int = 2, channels: int = 3, height: int = 9, width: int = 12) -> Tensor:
     return torch.randn(images, channels, height, width, generator=torch.Generator().manual_seed(7))
 
 
@@ -84,7 +83,7 @@ def one_by_one(values: Tensor, points: Tensor) -> Tensor:
 
 MAP = torch.tensor([[0.0, 3, 1, 8, 2], [7, 4, 9, 5, 6], [2, 6, 3, 1, 9], [8, 1, 7, 4, 5]])
 POINTS = [(0.25, 1.75), (1.5, 2.0), (2.875, 0.375), (1.625, 3.25), (3.0, 4.0), (-0.5, 2.25), (3.75, 1.5), (1.5, -0.75)]
-POINTS += [(0.25, 4.5), (-1.25, 2.0), (1.0, -3.0), (4.5, 1.0), (2.0, 5.25)]
+POINTS += [(0.25, 4.5), (-1.0, 2.5), (2.5, 5.0), (-1.25, 2.0), (1.0, -3.0), (4.5, 1.0), (2.0, 5.25)]
 
 sample_points = KernelExercise(
     """
@@ -109,6 +108,8 @@ __global__ void sample_points(const float* map, const float* points, float* out,
         "{ out[i] = 0; return; } ⇒ return;": "some of `out` is never set: assign it also where the value is 0",
         "  if (y < -1 || y > height || x < -1 || x > width) { out[i] = 0; return; }\n ⇒ ": "wrong far from the map: a "
         "sample more than one cell outside counts as 0",
+        "y < -1 || y > height || x < -1 || x > width ⇒ y <= -1 || y >= height || x <= -1 || x >= width": "a sample "
+        "exactly one cell outside still reads the border cell: only MORE than one cell outside is 0",
         "  y = min(max(y, 0.0f), height - 1.0f), x = min(max(x, 0.0f), width - 1.0f);\n ⇒ ": "wrong at the edge: a "
         "sample within one cell outside reads the border cell. Move y and x into the map first",
         "min(top + 1, height - 1), right = min(left + 1, width - 1) ⇒ top + 1, right = left + 1": "it reads below the "
@@ -145,13 +146,14 @@ BODY = """float sum = 0;
 STEPS = """float left = roi[1] * scale - 0.5f, step_x = (roi[3] - roi[1]) * scale / (bins * samples);
   float top = roi[2] * scale - 0.5f, step_y = (roi[4] - roi[2]) * scale / (bins * samples);"""
 WAY_BACK = "int q = n % bins, p = n / bins % bins, c = n / (bins * bins) % channels, k = n / (bins * bins) / channels;"
-TURNED = re.sub(r"roi\[(\d)\]", lambda found: f"roi[{' 2143'[int(found[1])]}]", STEPS)
+IN_LOOP = STEPS.replace("\n", "\n  ")
 MISTAKES = {
     (" - 0.5f, step_x ⇒ , step_x", " - 0.5f, step_y ⇒ , step_y"): HALF,
     " - 0.5f, step ⇒  - 1.0f, step": "the half pixel is taken off twice: once is enough",
     ("roi[1] * scale - 0.5f ⇒ (roi[1] - 0.5f) * scale", "roi[2] * scale - 0.5f ⇒ (roi[2] - 0.5f) * scale"): HALF_FIRST,
     " * scale ⇒ ": UNITS,
-    f"{STEPS} ⇒ {TURNED}": "x and y are exchanged: a box is x1, y1, x2, y2; left goes with x, top with y",
+    ("left = ⇒ a =", "top = ⇒ left =", "a = ⇒ top =", "step_x = ⇒ b =", "step_y = ⇒ step_x =", "b = ⇒ step_y ="): "x "
+    "and y are exchanged: a box is x1, y1, x2, y2; left goes with x, top with y",
     " * scale / (bins * samples) ⇒  * scale / bins": PART,
     " / (samples * samples) ⇒ ": SUM,
     ("(i + 0.5f) ⇒ i", "(j + 0.5f) ⇒ j"): CORNERS,
@@ -175,6 +177,11 @@ roi_align_first = KernelExercise(
         **MISTAKES,
         "((int)roi[0] * channels + c) ⇒ c": "every RoI is read from image 0: its own image's number is roi[0]",
         ("p * samples; i < (p + 1) * ⇒ 0; i <", "q * samples; j < (q + 1) * ⇒ 0; j <"): BIN_0,
+        "four_cells(top + (i + 0.5f) * step_y, left + (j + 0.5f) * step_x ⇒ four_cells(left + (j + 0.5f) * step_x, top "
+        "+ (i + 0.5f) * step_y": "x and y are exchanged: four_cells takes y first, and y begins at top",
+        "((int)roi[0] * channels + c) ⇒ (k * channels + c)": "k is the RoI's own number; its image's number is roi[0]",
+        "(bins * bins) / channels; ⇒ (bins * bins) / channels % channels;": "k needs no remainder: nothing lies beyond "
+        "the RoIs, and there may be more of them than channels",
         "int q = n % bins, p = n / bins % bins ⇒ int p = n % bins, q = n / bins % bins": "rows and columns of the bins "
         "are exchanged: q, the column, changes fastest",
         "(int)roi[0] * channels + c) * ⇒ (int)roi[0] * channels) *": "every channel holds channel 0",
@@ -237,14 +244,13 @@ roi_align_better = KernelExercise(
 )
 
 
-def pulled(channels: int = 3) -> tuple:
+def pulled(channels: int = 3, height: int = 9, width: int = 12) -> tuple:
     grad = torch.randn(len(ROIS), channels, BINS, BINS, generator=torch.Generator().manual_seed(5))
-    return grad, ROIS, (2, channels, 9, 12), SAMPLES, SCALE
+    return grad, ROIS, (2, channels, height, width), SAMPLES, SCALE
 
 
-def launch_scatter(grad: Tensor, rois: Tensor, shape: tuple, samples: int, scale: float) -> Launch:
-    arguments = (grad, rois, Out(shape, start=0), grad.numel(), *shape[1:], grad.shape[-1], samples, scale)
-    return Launch(arguments, blocks(grad.numel()), THREADS)
+def launch_back(grad: Tensor, rois: Tensor, out: Out, count: int, sizes: tuple, samples: int, scale: float) -> Launch:
+    return Launch((grad, rois, out, count, *sizes, grad.shape[-1], samples, scale), blocks(count), THREADS)
 
 
 scatter = KernelExercise(
@@ -264,7 +270,7 @@ scatter = KernelExercise(
       «for (int t = 0; t < 4; t++) atomicAdd(map + four.cell[t], share * four.weight[t]);»
     }}
 }}""",
-    launch=launch_scatter,
+    launch=lambda grad, rois, to, *more: launch_back(grad, rois, Out(to, start=0), grad.numel(), to[1:], *more),
     cases=lambda: [pulled()],
     truth=gradient,
     mistakes={
@@ -283,12 +289,6 @@ scatter = KernelExercise(
 )
 
 
-def launch_gather(grad: Tensor, rois: Tensor, shape: tuple, samples: int, scale: float) -> Launch:
-    count = math.prod(shape)
-    arguments = (grad, rois, Out(shape), count, len(rois), *shape[1:], grad.shape[-1], samples, scale)
-    return Launch(arguments, blocks(count), THREADS)
-
-
 gather = KernelExercise(
     f"""
 __device__ float weight(float at, int cell, int cells) {{  // how much of `cell` a sample reads, along one axis
@@ -304,7 +304,7 @@ __global__ void gather(const float* grad, const float* rois, float* grad_feature
   for (int k = 0; k < num_rois; k++) {{
     const float* roi = rois + 5 * k;
     if (roi[0] != image) continue;
-    {STEPS}
+    {IN_LOOP}
     for (int i = 0; i < bins * samples; i++)
       for (int j = 0; j < bins * samples; j++) {{
         float much = weight(top + (i + 0.5f) * step_y, y, height) * weight(left + (j + 0.5f) * step_x, x, width);
@@ -313,12 +313,14 @@ __global__ void gather(const float* grad, const float* rois, float* grad_feature
   }}
   grad_features[n] = sum / (samples * samples);»
 }}""",
-    launch=launch_gather,
-    cases=lambda: [pulled(1)],
+    launch=lambda grad, rois, to, *more: launch_back(grad, rois, Out(to), math.prod(to), (len(rois), *to[1:]), *more),
+    cases=lambda: [pulled(2, 6, 9)],
     truth=gradient,
     mistakes={
         **MISTAKES,
         "    if (roi[0] != image) continue;\n ⇒ ": "leave out the RoIs of other images, those with another roi[0]",
+        "(k * channels + c) * bins ⇒ k * bins": "every channel is given the gradient of the same one: `grad` lies as "
+        "[k, c, p, q], so it begins with (k * channels + c)",
         "i / samples) * bins + j / samples ⇒ j / samples) * bins + i / samples": "rows and columns are exchanged",
     },
     hints=[
