@@ -67,7 +67,9 @@ print(lab.whose(to_cells), to_cells(torch.tensor([0.0, 4, 10, 16]), 0.25).tolist
 lab.show("roi_align/four_cells.cuh", start="struct FourCells")
 
 # %% [markdown]
-# (`__device__` says that a kernel may call it.) And this is `pool_one` in C++, with two more loops around it:
+# (`__device__` says that a kernel may call it.) And this is `pool_one` in C++, with two more loops around it. New in it:
+# `rois + 5 * k` is the address 5 * k numbers further on; `(int)` makes a whole number of a float; `0.5f` is a float, where
+# `0.5` would be a number of double precision; `four.cell` and `four.weight` are the two arrays of a `FourCells`.
 
 # %% language="cpp"
 # #include "roi_align/four_cells.cuh"
@@ -101,7 +103,8 @@ print("C++ and the op differ by at most", float((out - want).abs().max()))
 # ## Rung 4: the first RoIAlign kernel
 #
 # The C++ has four loops whose turns do not depend on one another: over `k`, `c`, `p`, `q`. That is the sort of work for
-# a GPU: we drop the four loops, and start one thread for each output. The inner loops, over a bin's samples, stay.
+# a GPU: we drop the four loops, and start one thread for each output. The inner loops, over a bin's samples, stay. (The
+# rungs below are a loop in Python, PyTorch, and the C++ above.)
 #
 # A thread knows only its number `n`. The output at `[k, c, p, q]` is number `((k * channels + c) * bins + p) * bins +
 # q`; we need the way back:
@@ -118,8 +121,7 @@ my_answer = None  # (c, p, q)
 print("c, p, q =", (100 // 49 % 32, 100 // 7 % 7, 100 % 7), "- you said", my_answer)
 
 # %% [markdown]
-# Now write it: number, guard, the way back, and then the body of the C++ loops, about 15 lines in all. `count` is the
-# number of outputs.
+# Now write it: number, guard, the way back, and then the body of the C++ loops. `count` is the number of outputs here.
 
 # %% exercise="roi_align_first"
 
@@ -130,11 +132,10 @@ print(f"the kernel ({lab.whose(roi_align_first)}) and the op differ by at most {
 # %% [markdown]
 # ## What makes a kernel fast: neighbours read neighbours
 #
-# The GPU runs a block's threads in groups of 32, the **warps**. The 32 threads of a warp, its **lanes**, go in step:
-# all of them do the same instruction at the same time. When that is a read, the 32 addresses go to memory together.
-# Memory answers in pieces of 32 bytes, **sectors**: eight floats. If the 32 lanes ask for 32 floats that lie side by
-# side, that is 128 bytes, 4 sectors: the fewest there can be. If each lane's float lies in another sector, 32 sectors
-# must be moved, and seven eighths of what was moved is thrown away.
+# As in lesson 04k: the 32 threads of a **warp**, its **lanes**, do the same instruction at the same time. When that is
+# a read, memory answers in pieces of 32 bytes, **sectors**: eight floats. If the 32 lanes ask for 32 floats that lie
+# side by side, that is 128 bytes, 4 sectors: the fewest there can be. If each lane's float lies in another sector, 32
+# sectors must be moved, and seven eighths of what was moved is thrown away.
 #
 # RoIAlign does little arithmetic on what it reads. So **sectors per read** is the measure for us: it tells how well a
 # kernel uses the memory, and it can be counted without a GPU, from the trace.
@@ -146,7 +147,7 @@ print(f"the kernel ({lab.whose(roi_align_first)}) and the op differ by at most {
 my_sectors = None
 
 # %% [markdown]
-# Here is a small kernel that does only what matters: it reads the first cell of the first sample of each output, in the order of
+# A small kernel does only what matters: it reads the first cell of the first sample of each output, in the order of
 # the first kernel; and another that lets neighbouring threads take neighbouring **channels**. For the reads to be neighbours too,
 # the channels of a cell must lie side by side in memory, `(N, H, W, C)`: PyTorch calls that `channels_last`. Cell (y, x) of
 # channel `c` is then number `(y * W + x) * C + c` of the image.
@@ -177,7 +178,8 @@ scattered = first_reads.trace[len(reads) // 32, 32](image_0, *arguments)
 threads.lanes(scattered, "features")
 
 # %% [markdown]
-# Lines lead from each lane to the address it asks for; thick lines are the borders of sectors. And the other way:
+# Lines lead from each lane to the address it asks for; thick lines are the borders of sectors. Seven lanes are a row of
+# bins; the next row of bins is read some rows of the map further on. And the other way:
 
 # %%
 together = side_by_side.trace[BINS * BINS, C](last, *arguments)
@@ -195,8 +197,7 @@ print("you said", my_sectors)
 #
 # One block takes one RoI, `k = blockIdx.x`. Its threads are the channels, `c = threadIdx.x`, and there are `channels =
 # blockDim.x` of them, so no guard is needed. Each thread loops over the bins; the body is as before. The map is
-# channels last, and so is the output: `[k, p, q, c]` is number `((k * bins + p) * bins + q) * channels + c`. The stub
-# has done everything down to the loop over bins.
+# channels last, and so is the output: `[k, p, q, c]` is number `((k * bins + p) * bins + q) * channels + c`.
 
 # %% exercise="roi_align_better"
 
@@ -227,9 +228,8 @@ lab.show("roi_align/roi_align.cu", start="    fill_table(y_table, roi.y);", end=
 # %% [markdown]
 # ## The gradient: many add to one
 #
-# To train what lies before RoIAlign, we need the gradient for the features. An output is a weighted sum of cells, so
-# backwards each cell receives, from each output that read it, that output's gradient times the same weight. Reading
-# turns into adding.
+# As in lesson 07: backwards, each cell receives, from each output that read it, that output's gradient times the same
+# weight. Reading turns into adding.
 #
 # How many outputs add to one cell? That is the cell's **fan-in**. Three RoIs that overlap, 4 × 4 bins each, on a map of
 # 12 × 12 cells:
@@ -293,8 +293,9 @@ print("the trace says:", trace.findings[0])
 
 # %% [markdown]
 # The sum is right, and the trace complains! Who is to be believed? **Find the fault** before you read on: what can
-# happen between two threads at the line that the trace names? (Lines count from `%%cuda`.) Here is what it saw: each cell of the gradient with the threads that used it, and a mark where two
-# of them collide; “5x” means five. A coloured cell was used by one thread alone, a white one by several.
+# happen between two threads at the line that the trace names? (Lines count from `%%cuda`.) Here is what it saw: each
+# cell of the gradient with the threads that used it, and a mark where two of them collide; “5x” means five threads. A
+# coloured cell was used by one thread alone, a white one by several.
 
 # %%
 threads.cells(trace, "grad_features", SHAPE[2:])
@@ -322,7 +323,8 @@ for seed in range(4):
 # ### Mend it
 #
 # `atomicAdd(address, value)` does the three steps as one: nobody can come between (*atomic* means that it cannot be
-# divided). The address of `map[i]` is `map + i`. Write the inner loop; the stub has the rest.
+# divided). The address of `map[i]` is `map + i`. (A barrier is no way out: two blocks do not wait for each other.) Write
+# the inner loop; the stub has the rest.
 
 # %% exercise="scatter"
 
@@ -430,15 +432,14 @@ times = lab.timed(ways)
 #
 # Write the deterministic gradient. One thread per cell of `(N, C, H, W)`; the stub finds its `x`, `y`, `c` and `image`.
 # Go through all RoIs of this image and all their samples: sample (i, j) belongs to bin (i / samples, j / samples). How
-# much of the cell does it read? Along one axis, a sample at `at` reads `1 - |at - cell|` of a cell that is less than
-# one away, else 0. That is `max(0.0f, 1 - fabsf(at - cell))`, a function in the shape of a tent. The stub has it as
-# `weight`, with the rules of the border. `grad` lies as `out` did, `[k, c, p, q]`; `num_rois` is the number of RoIs.
+# much of the cell does it read? Along one axis, the stub's `weight` says so: the tent of lesson 07, with the rules of
+# the border. `grad` lies as `out` did, `[k, c, p, q]`; `num_rois` is the number of RoIs.
 # Each sample carries 1 / samples² of its output's gradient.
 
 # %% exercise="gather"
 
 # %% [markdown]
-# ## Questions
+# ## Extra: four questions
 #
 # **a.** A map has 8 channels, channels last. One block per RoI and one thread per channel, as in the better kernel.
 # What is wasted?
