@@ -5,7 +5,8 @@ import html
 import re
 import xml.etree.ElementTree as ElementTree
 
-from mrcnn.lab.views.pictures import page
+from mrcnn.lab.views.curves import Panel, curves
+from mrcnn.lab.views.pictures import caption, page
 from mrcnn.lab.views.view import View
 
 
@@ -32,3 +33,23 @@ def test_view_of_a_picture_is_a_png():
     body = re.search(r'src="data:image/png;base64,([^"]*)"', shown)[1]
     assert base64.b64decode(body).startswith(b"\x89PNG")
     assert shown.startswith('<div style="overflow-x: auto">')
+
+
+def test_a_view_of_what_is_written_in_it():
+    drawn = figure()
+    caption(drawn.axes[0], "left", "3 boxes")
+    drawn.axes[0].annotate("", (0, 0), (1, 1))  # an arrow says nothing
+    assert View.written(drawn, "A picture").description == "A picture: left; 3 boxes."
+
+
+def test_curves_tell_their_first_and_last_values_and_few_between():
+    view = curves(
+        Panel("recall", "proposals", {"ours": ([1, 10, 128], [0.25, 0.5, 1]), "theirs": ([1, 128], [0, 1])}, log=True),
+        Panel("loss", "step", {"": (range(101), [1 - step / 100 for step in range(101)])}),
+    )
+    first, second = view.description.split(" loss, ")
+    assert first == "recall, against proposals. ours: 0.25 at 1, 0.5 at 10, 1 at 128; theirs: 0 at 1, 1 at 128."
+    assert second == "against step. 1 at 0, 0.8 at 20, 0.6 at 40, 0.4 at 60, 0.2 at 80, 0 at 100."
+    letters = {each.text for each in ElementTree.fromstring(view.picture).iter() if each.tag.endswith("text")}
+    assert {"recall", "proposals", "ours", "theirs", "100", "loss", "step"} <= letters
+    assert curves(Panel("one", "x", {"a": ([1], [2])})).description == "one, against x. a: 2 at 1."

@@ -37,6 +37,12 @@ class View:
             figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return cls(file.getvalue(), description, data or {})
 
+    @classmethod
+    def written(cls, figure: Figure, words: str, lines: bool = False) -> "View":
+        """A View whose description is `words` and what is written in the figure's axes."""
+        letters = (text.get_text() for axes in figure.axes for text in axes.texts)
+        return cls.of(figure, f"{words}: {'; '.join(each for each in letters if each)}.", lines=lines)
+
     def html(self) -> str:
         kind, data = (
             ("svg+xml", self.picture.encode()) if isinstance(self.picture, str) else ("png", bytes(self.picture))

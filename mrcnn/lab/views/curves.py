@@ -1,0 +1,63 @@
+"""Curves over one another: a measure against steps, numbers or thresholds. Their values are told in the description."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from mrcnn.visualize import INK
+
+from .pictures import BLUE, GREEN, GREY, LETTERS, ORANGE, PINK, RED, page
+from .view import View
+
+LOOKS = (  # told apart by dashes and markers too
+    (BLUE, "-", "o"), (RED, "--", "s"), (GREEN, "-.", "^"), (PINK, ":", "D"), (ORANGE, (0, (4, 1, 1, 1, 1, 1)), "v"),
+)  # fmt: skip
+TOLD = 6  # points of each curve, at most, in the description
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One pair of axes: curves by their names, each as its x and its y, and what they are."""
+
+    title: str
+    across: str  # what x is
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]  # one alone may have "" for a name
+    log: bool = False  # x by powers of ten
+    limits: tuple[float, float] | None = None  # of y
+
+    def in_words(self) -> str:
+        told = []
+        for name, (xs, ys) in self.lines.items():
+            step = max(-(-(len(xs) - 1) // (TOLD - 1)), 1) if len(xs) > 1 else 1
+            rows = sorted({*range(0, len(xs), step), len(xs) - 1})
+            told.append(
+                f"{name}: " * bool(name) + ", ".join(f"{float(ys[row]):.3g} at {float(xs[row]):.3g}" for row in rows)
+            )
+        return f"{self.title}, against {self.across}. {'; '.join(told)}."
+
+
+def curves(*panels: Panel, width: float = 10.8, height: float = 3.4) -> View:
+    """Panels beside one another, each with its curves and their names."""
+    figure = page(width, height)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for where, panel in zip(axes, panels, strict=True):
+        for (name, (xs, ys)), (colour, dashes, marker) in zip(panel.lines.items(), LOOKS, strict=False):
+            every = max(len(xs) // 10, 1)
+            where.plot(xs, ys, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4.5,
+                       markevery=every, label=name)  # fmt: skip
+        if panel.log:
+            where.set_xscale("log")
+            last = max(max(xs) for xs, _ in panel.lines.values())
+            ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n <= last]
+            where.set_xticks(ticks, [str(n) for n in ticks])
+            where.minorticks_off()
+        where.set_title(panel.title, fontsize=LETTERS + 1, loc="left", color=INK, weight="bold")
+        where.set_xlabel(panel.across, fontsize=LETTERS, color=INK)
+        where.set_ylim(panel.limits)
+        where.tick_params(labelsize=LETTERS)
+        where.grid(color="#e2e2e2", linewidth=0.6)
+        where.spines[["top", "right"]].set_visible(False)
+        where.spines[["left", "bottom"]].set_color(GREY)
+        if any(panel.lines):
+            where.legend(fontsize=LETTERS, frameon=False)
+    figure.tight_layout()
+    return View.of(figure, " ".join(panel.in_words() for panel in panels), lines=True)
