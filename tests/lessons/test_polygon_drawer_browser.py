@@ -224,6 +224,18 @@ def test_by_keys_alone(chromium, page):
     assert first.says == "2 points, open: a polygon needs three."
 
 
+def test_what_has_the_focus_keeps_jupyterlab_from_its_shortcuts(chromium, page):
+    """It looks at the focused element first: with "d" typed twice on the picture it would delete the cell."""
+    from selenium.webdriver import Keys
+
+    chromium.get(page)
+    second = Drawn(chromium, 1)
+    for element in (second.svg, *second.root.find_elements("css selector", "button:enabled, textarea")):
+        element.send_keys(Keys.SHIFT)
+        assert chromium.switch_to.active_element == element
+        assert element.get_attribute("data-lm-suppress-shortcuts") == "true"
+
+
 def test_without_scripts_a_picture_stands_there(chromium, page):
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     chromium.get(page)

@@ -11,8 +11,10 @@ from .view import View
 __all__ = ["Touch"]
 
 WEB = Path(__file__).resolve().parents[1] / "web"
+# JupyterLab looks at the focused element itself: without the mark there, "d" twice would delete the cell.
 STARTS = """for (const root of document.querySelectorAll(`[data-touch="${id}"]:not([data-started])`)) {
   root.dataset.started = "yes";
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   start(root);
 }"""
 
