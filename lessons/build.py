@@ -196,15 +196,24 @@ def prose(folder: Path) -> str:
     return re.sub(r"(?s:```.*?```)|`[^`]*`|^#.*$", " ", "\n\n".join(cells), flags=re.MULTILINE)
 
 
+def pattern(term: str) -> str:
+    """A regular expression for a term's names, in the singular and the plural."""
+    return "|".join(r"\s+".join(map(re.escape, name.split())) + "(?:e?s)?" for name in term.split(", "))
+
+
 def misplaced(terms: dict[str, str], folder: Path = LESSONS) -> list[str]:
-    """What is wrong with the places where the terms are explained, a sentence each."""
+    """What is wrong with the places where the terms are explained, a sentence each.
+
+    A longer term does not use a shorter one: "residual block" stands for itself, and not for "block".
+    """
     texts = {lesson.name: prose(lesson) for lesson in lessons(folder=folder)}
     problems = []
     for term, where in terms.items():
         if where not in texts:
             problems.append(f"{term}: there is no lesson {where}")
             continue
-        names = "|".join(r"\s+".join(map(re.escape, name.split())) + "(?:e?s)?" for name in term.split(", "))
+        names = pattern(term)
+        longer = [pattern(other) for other in terms if other != term and re.search(rf"\b(?:{names})\b", other)]
         explained = re.search(rf"\*\*(?:{names})\*\*", texts[where], re.IGNORECASE)
         if not explained:
             problems.append(f"{term}: not in bold in {where}, which should explain it")
@@ -212,6 +221,8 @@ def misplaced(terms: dict[str, str], folder: Path = LESSONS) -> list[str]:
             before = text if name < where else ""
             if explained and name == where:  # a longer term in bold, "keypoint head", does not use "keypoint"
                 before = re.sub(r"\*\*[^*]+\*\*", " ", text[: explained.start()])
+            for other in longer:
+                before = re.sub(rf"\b(?:{other})\b", " ", before, flags=re.IGNORECASE)
             if used := re.search(rf"[^.]*\b(?:{names})\b[^.]*", before, re.IGNORECASE):
                 problems.append(f"{term}: {name} uses it before {where} explains it: {' '.join(used[0].split())}")
     return problems

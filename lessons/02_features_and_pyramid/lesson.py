@@ -98,15 +98,15 @@ pictures.sees(mosaic(1), pyramid)
 #
 # A **residual block** computes a *correction*, and adds it to its input: $y = \text{ReLU}(x + f(x))$. The way of $x$
 # around $f$ is the **skip connection**. Here $f$ is convolution, **batch norm** (it brings each channel to mean 0 and spread
-# 1, then scales and shifts it by learnt numbers; more in section 5), ReLU, convolution, batch norm. If the block changes
-# the shape, $x$ must change too: `block.downsample`, a convolution of 1 × 1, does it.
+# 1, then scales and shifts it by learnt numbers; more in section 5), ReLU, convolution, batch norm. Where the shape changes,
+# $x$ must change too: `block.downsample`, a convolution of 1 × 1 with a norm, does it.
 
 # %% exercise="residual_block"
 
 # %% [markdown]
 # What is it good for? We stack 20 of them, 40 convolutions, and train 40 steps: which of six things is on a thumbnail of
-# 16 × 16 pixels? Then the same stack with the skips cut. **Predict** which learns faster. And in the first block, is the
-# gradient without skips much smaller than with them, about equal, or much larger?
+# 16 × 16 pixels? Then the same stack with the skips cut. **Predict** which learns faster. And at the bottom, far from the
+# loss, is the gradient without skips much smaller than with them, about equal, or much larger?
 
 # %%
 my_faster = None  # "with skips", "without skips" or "no difference"
@@ -188,32 +188,32 @@ pictures.first_steps(losses, gradients, math.log(6))
 
 # %% [markdown]
 # Thin lines are three seeds, the thick one their mean. The dotted line, log 6, is what guessing costs. The plain stack stays
-# there; the residual one has begun to learn, with every seed.
+# near it; the residual one has begun to learn, with every seed.
 #
-# One often reads that gradients *vanish* in a deep stack. In this one they **explode** on the way back: batch norm keeps
-# the signal's size going forward, not the gradient's going backward. Either way the first block cannot be trained with the
-# step that suits the last. With the skip, the derivative of $x + f(x)$ is $1 + f'(x)$: some of the gradient passes as it is.
+# One often reads that gradients *vanish* in a deep stack. In this one they *explode* on the way back: batch norm keeps
+# the signal's size going forward, not the gradient's going backward. Either way no step suits both the first
+# convolution and the last. With the skip, the derivative of $x + f(x)$ is $1 + f'(x)$: some of the gradient passes as it is.
 #
 # ## 2. What a cell can see
 #
-# The pixels that a cell depends on are its **receptive field**. It follows from kernels and strides alone (**stride**: how
-# many cells a kernel moves from one output to the next). By hand, for the first three layers of our body:
+# The pixels that a cell depends on are its **receptive field**. It follows from two numbers of each layer: `kernel`, how
+# many cells wide it reads, and `stride`, how many cells it moves from one output to the next. By hand, for the first three layers of our body:
 #
-# | layer | kernel, stride | sees | neighbours are apart |
+# | layer | `kernel`, `stride` | sees | neighbours are apart |
 # |---|---|---|---|
 # | the picture | | 1 | 1 |
 # | convolution | 7, 2 | 1 + 6 · 1 = 7 | 1 · 2 = 2 |
 # | max pool | 3, 2 | 7 + 2 · 2 = 11 | 2 · 2 = 4 |
 # | convolution | 3, 1 | 11 + 2 · 4 = 19 | 4 |
 #
-# A kernel of 3 adds two cells, and each is as many pixels further as neighbours are apart.
+# A layer that reads 3 cells adds two, and each is as many pixels further as neighbours are apart.
 
 # %% exercise="reach"
 
 # %% [markdown]
-# Our body has four stages of one block each (two 3 × 3 convolutions); the first convolution of stages 2, 3 and 4 has
-# stride 2. ResNet-50 has 3, 4, 6 and 3 blocks of 1 × 1, 3 × 3, 1 × 1, where the stride is on the 3 × 3. **Predict** how wide
-# a cell of C5 sees in each.
+# The *body* is the backbone without its pyramid; its four maps are C2 to C5. Ours then has four stages of one residual block
+# (two 3 × 3 convolutions); the first convolution of stages 2, 3 and 4 moves by 2. ResNet-50 has 3, 4, 6 and 3 residual blocks
+# of 1 × 1, 3 × 3, 1 × 1, where the 3 × 3 moves. **Predict** how wide a cell of C5 sees in each.
 
 # %%
 my_playground, my_resnet50 = None, None  # pixels
@@ -256,7 +256,7 @@ for k, layers in enumerate(ours):
 #   many paths, a corner on one. This smaller region is the **effective receptive field** (Luo et al., 2016).
 # - **Where its middle is.** Cell 48 of C2 covers pixels 192 to 195, and yet its field's middle is pixel 192, its *top left*
 #   one. The same for C5, whose cell is 32 pixels wide. That is why anchors here stand at `column × stride`, with nothing
-#   added (lesson 03, to come).
+#   added (lesson 03).
 #
 # ## 3. The pyramid: top down
 #
@@ -452,7 +452,7 @@ model.backbone = backbone
 # %% [markdown]
 # The fewer pictures, the worse the answers. (The running statistics are no optimum either: those of 32 scenes do a little
 # better here. But with them, what is found in a picture depends on its company.) In training such noise is in every step.
-# So what was learnt with large batches, as backbones are on ImageNet, is **frozen**: mean, variance, scale and shift become
+# So what was learnt with large batches, as backbones are on the photographs of ImageNet, is **frozen**: mean, variance, scale and shift become
 # constants. `FrozenBatchNorm2d` is that.
 #
 # ### Break it: who is in the batch?
@@ -495,7 +495,7 @@ with torch.no_grad():
 # %% [markdown]
 # ## Now find it in the real file
 #
-# A block, the pyramid and the folding. `convolve(x, conv, norm, relu, plus=x)` is `relu(norm(conv(x)) + x)`, where a frozen
+# A residual block, the pyramid and the folding. `convolve(x, conv, norm, relu, plus=x)` is `relu(norm(conv(x)) + x)`, where a frozen
 # norm is folded.
 
 # %%
@@ -537,4 +537,4 @@ lab.show(fold_batch_norm)
 # - **The papers.** *Deep Residual Learning* (He et al., 2015), figure 5; *Feature Pyramid Networks* (Lin et al., 2017),
 #   section 3; *Understanding the Effective Receptive Field* (Luo et al., 2016); *The Shattered Gradients Problem* (Balduzzi
 #   et al., 2017) on what happens to gradients without skips.
-# - **Next.** Lesson 03 (to come), boxes and anchors; lesson 04, matching anchors.
+# - **Next.** Lesson 03, boxes and anchors.

@@ -38,6 +38,9 @@ TERM = {"stride, step width": "02_lesson"}
 def test_a_term_in_its_place(course):
     assert build.misplaced(TERM, course("Nothing. `stride`", "The **stride** is new. Strides!")) == []
     assert build.misplaced(TERM, course("An outstride.", "The **step\n# width** is new.")) == []
+    longer = {"block": "02_lesson", "residual block, residual net": "01_lesson"}
+    assert build.misplaced(longer, course("A **residual\n# block**. Residual blocks.", "The **block** is new.")) == []
+    assert len(build.misplaced(longer, course("A **residual block**. A block.", "The **block** is new."))) == 1
     assert build.misplaced({"stride": "02_lesson", "stride length": "02_lesson"},
                            course("-", "A **stride length**. The **stride** is new.")) == []  # fmt: skip
 
