@@ -36,6 +36,7 @@ from mrcnn.lab import check
 
 # %matplotlib inline
 
+torch.set_num_threads(1)  # on maps as small as ours, threads mostly wait for each other
 model = mrcnn.playground_rcnn(pretrained=True).requires_grad_(False)  # we train none of it here
 backbone = model.backbone  # body: picture -> C2 to C5; fpn, the pyramid: C2 to C5 -> P2 to P6
 
