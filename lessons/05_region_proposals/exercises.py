@@ -214,7 +214,7 @@ def tidied_by_loops(boxes: Tensor, scores: Tensor, levels: Tensor, size: tuple[i
 
 
 @exercise(
-    cases=lambda: [(crowd(90, n), randoms(90), torch.arange(90) % 3, (150, 200), n) for n in (60, 12)],
+    cases=lambda: [(crowd(90, n), randoms(90), torch.arange(90) % 3, (150, 177), n) for n in (60, 12)],
     truth=tidied_by_loops,
     mistakes={
         f"{CLIP} ⇒ ": "the boxes still reach beyond the picture: clip them first",

@@ -132,7 +132,7 @@ print(f"a network that always says 'nothing here' is right for {int((matches == 
 
 # %% [markdown]
 # That is **class imbalance**: one answer is so common that to give it always looks like success. A loss over all anchors
-# is nearly all about background. So the loss sees a **sample**: 256 anchors drawn at random, *at most* half of them
+# is nearly all about background. So the loss sees a sample: 256 anchors drawn at random, *at most* half of them
 # positive (Faster R-CNN, section 3.1.3).
 #
 # ### Build it: draw 256 of 4,092
@@ -211,8 +211,12 @@ print(f"a coin's: -ln 0.5 = {math.log(2):.4f}. You said: {my_first_loss}")
 # %% exercise="tidy"
 
 # %% [markdown]
-# Each step drawn, on a picture that is not square: the model pads it on the right, and anchors stand there too. The thin
-# frame is the picture. **Predict**: which step removes most, and what removes hardly any?
+# Each step drawn, on a picture that is not square: the model pads it on the right, and anchors stand there too. The
+# frame is the picture. In step 3 the dashed boxes are those that are cut, as they were before. **Predict**: which step
+# removes least? (Not counting steps 2 and 3, which only change boxes.)
+
+# %%
+removes_least = None  # 1, 4, 5 or 6
 
 # %%
 wide = walk(model, image[:, :96])
@@ -228,22 +232,23 @@ struck = torch.ones(len(alive), dtype=torch.bool).index_fill(0, kept, False)
 
 chosen = torch.cat([rank < 256 for rank in (each[0].argsort(descending=True).argsort() for each in wide.logits)])
 frame = torch.tensor([[0, 0, size[1], size[0]]])
-pictures.funnel(
-    wide.seen,
-    frame,
-    {
-        "1. the best 256 of each level": (wide_anchors[chosen], wide_anchors[~chosen]),
-        "2. moved": (taken, wide_anchors[:0]),
-        "3. clipped": (clipped, taken[cut]),
-        "4. too small": (alive, taken[~large]),
-        "5. NMS": (alive[kept], alive[struck]),
-        "6. the first 128": (alive[kept[:128]], alive[kept[128:]]),
-    },
-)
+steps = {
+    "1. the best 256 of each level": (wide_anchors[chosen], wide_anchors[~chosen]),
+    "2. moved": (taken, wide_anchors[:0]),
+    "3. clipped": (clipped, taken[cut]),
+    "4. too small": (alive, taken[~large]),
+    "5. NMS": (alive[kept], alive[struck]),
+    "6. the first 128": (alive[kept[:128]], alive[kept[128:]]),
+}
+least = min((name for name in steps if name[0] in "1456"), key=lambda name: len(steps[name][1]))
+print(f"removes least: {least}. You said: {removes_least}")
+beside = ((taken[:, :2] >= torch.tensor(size[::-1])) | (taken[:, 2:] <= 0)).any(1)
+print(f"too small: {int((~large).sum())} boxes; of these {int(beside[~large].sum())} lay wholly beside the picture")
+pictures.funnel(wide.seen, frame, steps)
 
 # %% [markdown]
-# Hardly anything is too small. The few that are have been wholly beside the picture: nothing but a line is left of them
-# after clipping, and a line has no area to look into.
+# Too small means, here, wholly beside the picture: nothing but a line is left of such a box after clipping, and a line
+# has no area to look into.
 
 # %%
 same = torch.equal(tidy(taken, scores, levels, size, 128), wide.proposals)
@@ -253,7 +258,7 @@ print(f"equal to the model's proposals: {same} (candidates {lab.whose(candidates
 # ## 5. A measure: recall
 #
 # What is a good list of proposals? The next stage can drop a bad box, but it cannot find what was never proposed. So we
-# ask for **recall**: the share of all objects that some proposal finds, with an IoU of at least so much, when we may
+# ask for their recall, as lesson 03 did for anchors: the share of all objects that some proposal finds, with an IoU of at least so much, when we may
 # look only at the first n of each picture.
 
 # %% exercise="recall"
