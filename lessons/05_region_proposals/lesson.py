@@ -37,6 +37,7 @@ from mrcnn.lab.walk import walk
 from mrcnn.rpn import DELTA_WEIGHTS, RegionProposalNetwork, RPNHead
 from mrcnn.sampling import sample
 
+torch.set_num_threads(1)  # the tensors are small: two threads would mostly wait for each other
 # %matplotlib inline
 
 # %% [markdown]
@@ -456,7 +457,7 @@ for name, both in {
 print(f"You said: {my_recall}")
 
 # %% [markdown]
-# With wrong deltas it is like having none. With wrong logits too, the surest anchors are just any anchors. No test of
+# Wrong deltas are worse than none (section 7). With wrong logits too, the surest anchors are just any anchors. No test of
 # shapes sees this mistake, and a training would even learn something in spite of it. A picture like that of section 1
 # shows it at once, and so does one number: the recall.
 #
