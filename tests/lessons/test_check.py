@@ -8,6 +8,7 @@ import torch
 from mrcnn import lab
 from mrcnn.lab.check import Exercise, KernelExercise, Launch, Out, check, close, difference, exercise, verdict
 from mrcnn.lab.check import judge as judge_module
+from mrcnn.lab.check import kernels as kernels_module
 from mrcnn.lab.cuda import CompileError
 
 X = torch.arange(6.0).view(2, 3)
@@ -155,6 +156,8 @@ def test_check_says_the_same_when_it_is_run_again(capsys):
         ((1, 2.0), [1, 2], None),
         (3, 3.0, None),
         ([1], [1, 2], "expected 2 numbers, got a list of 1"),
+        ([1, None], [1, 2], "expected 2 numbers, but [1] is None"),
+        ([X, 1], [1, 2], "expected 2 numbers, but [0] is a tensor of shape (2, 3)"),
         (4, 3, "it is 4, expected 3"),
         ("4", 3, "expected a number, got str"),
         (X, X + torch.eye(2, 3), "2 of 6 values differ; the first, at [0, 0], is 0, expected 1"),
@@ -246,6 +249,15 @@ def test_a_wrong_kernel_gets_no_tick(change, says):
     assert says in message
 
 
+def test_an_endless_kernel_is_run_once(monkeypatch):
+    """It takes long: not in every order, and not once more for each likely mistake."""
+    runs, init = [], kernels_module._Run.__init__
+    monkeypatch.setattr(kernels_module._Run, "__init__", lambda run, *way: runs.append(way) or init(run, *way))
+    status, message = told(("  __syncthreads();", "  while (n > 0);"), fold(mistakes={}))
+    assert (status, len(runs)) == ("wrong", 1)
+    assert message.endswith("goes on and on: does a loop never end?")
+
+
 def test_right_numbers_with_a_race_get_no_tick():
     """What others write to the tile is read, but makes no difference to the sum."""
     record = fold(uses=(), may_read=None, truth=lambda x: x, mistakes={})
@@ -312,4 +324,6 @@ def test_blanks_in_cpp():
     assert torch.equal(right(torch.ones(3)), torch.full((3,), 2.0))
     assert right.trace(torch.ones(3)).findings == []
     status, message = verdict(record, record.make(record.solution.replace("i < n", "i < n + 1")))
-    assert (status, message.split("\n")[0]) == ("wrong", "x[n] is behind the end")
+    assert status == "wrong"
+    seen = "The trace says: line 2: reads x[5], out of bounds: it has 5 elements"  # of no thread and no block
+    assert message == f"x[n] is behind the end\n  {seen}"

@@ -29,8 +29,11 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
         if got.shape != want.shape:
             return f"expected shape {tuple(want.shape)}, got {tuple(got.shape)}"
     elif isinstance(want, tuple | list):
-        if not _numbers(got) or len(got) != len(want):
+        if not isinstance(got, tuple | list) or len(got) != len(want):
             return f"expected {len(want)} numbers, got {_kind(got)}"
+        if not _numbers(got):
+            first = next(i for i, each in enumerate(got) if not _numbers([each]))
+            return f"expected {len(want)} numbers, but [{first}] is {_kind(got[first])}"
     elif not isinstance(got, bool | int | float | Tensor) or (isinstance(got, Tensor) and got.numel() != 1):
         return f"expected a number, got {_kind(got)}"
     if isinstance(want, int) and isinstance(got, int):  # of any size
@@ -78,7 +81,7 @@ def _kind(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"{type(value).__name__}"
+    return "None" if value is None else type(value).__name__
 
 
 def _short(value: Tensor) -> str:
