@@ -70,6 +70,12 @@ def decide(best, ious, high, low):
         "mine, top = 0, 0.0 ⇒ mine, top = 0, max(ious, default=0.0)": "the best IoU only ever grows from anchor to "
         "anchor: it must begin at 0 again for each anchor",
         "return best, ious ⇒ return ious, best": SWAPPED,
+        "mine, top = 0, 0.0 ⇒ mine, top = (best[-1], ious[-1]) if best else (0, 0.0)": "the best so far is kept from "
+        "one anchor to the next: it must begin at 0, 0.0 again inside the loop over the anchors",
+        "mine, top = g, value ⇒ mine = g": "the best IoU never changes, so the last object that overlaps at all wins: "
+        "remember the value too, with the object's number",
+        "mine, top = 0, 0.0 ⇒ mine, top = -1, 0.0": "an anchor that overlaps nothing has object 0 and IoU 0 here; "
+        "`decide` makes background of it",
         ("in anchors ⇒ in objects", "enumerate(objects) ⇒ enumerate(anchors)"): "one entry per object; every one of "
         "the anchors needs one: the outer loop is over the anchors",
     },
@@ -102,6 +108,8 @@ def best_loop(anchors, objects):
     mistakes={
         "return best, ious ⇒ return ious, best": SWAPPED,
         "dim=0 ⇒ dim=1": "one entry per object; every one of the anchors needs one: go along dim=0",
+        "return best, ious ⇒ return best.where(ious > 0, -1), ious": "an anchor that overlaps nothing keeps object 0, "
+        "with IoU 0; `decide` makes background of it",
         ".max( ⇒ .min(": "that is each anchor's worst object",
     },
     hints=[
@@ -116,8 +124,16 @@ def best_torch(anchors, objects):
     return best, ious
 
 
-# Object 0 has a good anchor. Object 1 has two that tie, both nearer to another object. Object 2 overlaps nothing.
-TABLE = torch.tensor([[0.9, 0.2, 0.5, 0.0, 0.6], [0.0, 0.4, 0.4, 0.0, 0.1], [0.0, 0.0, 0.0, 0.0, 0.0]])
+# Object 0 has a good anchor. Object 1 has two that tie, one of them nearer to object 0. Object 2 overlaps nothing.
+# Object 3 has two poor ones, one a little better than the other.
+TABLE = torch.tensor(
+    [
+        [0.9, 0.2, 0.5, 0.0, 0.6, 0.0, 0.0],
+        [0.0, 0.4, 0.4, 0.0, 0.1, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.2, 0.19],
+    ]
+)
 
 
 def claimed_one_by_one(table: Tensor, best: Tensor, matches: Tensor) -> Tensor:
@@ -130,17 +146,23 @@ def claimed_one_by_one(table: Tensor, best: Tensor, matches: Tensor) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [(TABLE, TABLE.max(dim=0).indices, torch.tensor([0, -2, -2, -1, -2]))],
+    cases=lambda: [(TABLE, TABLE.max(dim=0).indices, torch.tensor([0, -2, -2, -1, -2, -1, -1]))],
     truth=claimed_one_by_one,
     mistakes={
         " & (top > 0) ⇒ ": "object 2 overlaps no anchor, its best IoU is 0, and it has claimed the anchors that "
         "overlap nothing (torchvision does so too): an object whose best is 0 claims none",
         "(table == top) ⇒ torch.nn.functional.one_hot(table.argmax(1), table.shape[1]).bool()": "two anchors tie for "
         "object 1 and only one was kept: all that reach the object's best IoU are claimed",
-        "claimed, best, ⇒ claimed, (table == top).int().argmax(dim=0),": "anchor 2 is object 1's best, but itself it "
-        "overlaps object 0 more: it keeps its own best object",
+        "claimed, best, ⇒ claimed, ((table == top) & (top > 0)).int().argmax(dim=0),": "anchor 2 is object 1's best, "
+        "but itself it overlaps object 0 more: it keeps its own best object",
         "claimed, best, matches ⇒ claimed, best, -1": "an anchor that is nobody's best has changed: the others keep "
         "what they had in `matches`",
+        "claimed, best, matches ⇒ claimed & (matches == -2), best, matches": "anchor 5 is object 3's best and stayed "
+        "background: the best are claimed however low their IoU",
+        "table == top ⇒ table > top - 0.05": "anchor 6 overlaps object 3 nearly as much as anchor 5 does, but less: "
+        "only those that reach the object's best are claimed",
+        "table.max(dim=1, keepdim=True).values ⇒ table.max()": "only the largest number of the whole table has "
+        "claimed: each object, each row, has a best of its own",
         "max(dim=1 ⇒ max(dim=0": "it is each object's best anchor that is claimed: the largest of a row, along dim=1",
     },
     hints=[
@@ -152,7 +174,7 @@ def claimed_one_by_one(table: Tensor, best: Tensor, matches: Tensor) -> Tensor:
 def claim(table, best, matches):
     """`matches` (A,), changed where an anchor is the best of some object: there it is `best` (A,).
 
-    table: the IoUs (G, A).
+    table: the IoUs (G, A). Leave `matches` as it is: give back a new tensor.
     """
     top = table.max(dim=1, keepdim=True).values  # (G, 1): each object's best
     claimed = ((table == top) & (top > 0)).any(dim=0)  # (A,)
