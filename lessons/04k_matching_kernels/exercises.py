@@ -10,7 +10,10 @@ from mrcnn.lab.check import KernelExercise, Launch, Out
 THREADS = 64  # in a block
 TILE = 64  # objects in shared memory at a time
 TIE = "of two objects with the same IoU the first must win, as everywhere in the library: `>`, not `>=`"
-NO_BLOCK = "every block worked on the same anchors, the first ones: the anchor's number needs blockIdx.x too"
+NO_BLOCK = (
+    "several threads do the same anchor: a thread's own is number blockIdx.x * blockDim.x + threadIdx.x, and no loop "
+    "over the anchors is left"
+)
 NO_GUARD = "the last block has threads without an anchor: these must not read or write any"
 HEAD = '#include "iou.cuh"\nusing namespace mrcnn;\n\n'
 
@@ -38,6 +41,11 @@ def read_once(anchors: Tensor, objects: Tensor) -> dict[str, int]:
     return {"objects": -(-len(anchors) // THREADS) * len(objects) * 16}
 
 
+def copiers(anchors: Tensor, objects: Tensor) -> dict[str, int]:
+    """At least half of the threads that could copy an object into their block's tile."""
+    return {"objects": -(-len(anchors) // THREADS) * min(len(objects), TILE) // 2}
+
+
 best = {"launch": launch, "truth": by_the_op}
 
 add_up = KernelExercise(
@@ -48,13 +56,15 @@ void add_up(const float* x, int n, float* sum) {
   for (int i = «0»; i < «n»; ++i) {
     total += «x[i]»;
   }
-  «sum[0] = total»;
+  «sum[0] = total;»
 }""",
     launch=lambda x: Launch((x, len(x), Out((1,)))),
     cases=lambda: [(torch.tensor([0.5, 4.0, -1.0, 2.25]),), (torch.tensor([3.0]),)],
     truth=lambda x: x.sum()[None],
     mistakes={
         "total = 0 ⇒ total = 1": "the sum begins at 0",
+        "total = 0 ⇒ total = x[0]": "x[0] is counted twice: the sum begins at 0, and the loop adds every number",
+        "float total ⇒ int total": "an `int` holds whole numbers only: `total` must be a `float`",
         "i = 0 ⇒ i = 1": "x[0] is left out: the first number of an array has the index 0",
         "i < n ⇒ i < n - 1": "the last number is left out: it is x[n - 1], and `i < n` lets i come so far",
         "i < n ⇒ i <= n": "x[n] is behind the end: the numbers are x[0] to x[n - 1]",
@@ -64,14 +74,15 @@ void add_up(const float* x, int n, float* sum) {
     hints=[
         "The Python beside it says: total = 0, then `for i in range(n): total += x[i]`.",
         "A pointer is used like a list: x[i] reads, sum[0] = … writes.",
-        "The blanks are, from the top: 0, 0, n, x[i], sum[0] = total.",
+        "The blanks are, from the top: 0, 0, n, x[i]. The last line is sum[0] = total;",
     ],
     language="cpp",
 )
 
 best_cpp = KernelExercise(
     HEAD
-    + """// best[a] and ious[a] for each of A anchors; G objects.
+    + """// best[a] and ious[a] for each of A anchors; G objects. Of equal IoUs the first object wins.
+// No overlap: object 0, IoU 0.
 void best_cpp(const Box<float>* anchors, const Box<float>* objects, int A, int G, int* best, float* ious) {
   «for (int a = 0; a < A; ++a) {
     best[a] = 0, ious[a] = 0;
@@ -87,6 +98,12 @@ void best_cpp(const Box<float>* anchors, const Box<float>* objects, int A, int G
         "best[a] = 0, ious[a] = 0; ⇒ best[a] = 0;": "ious[a] holds anything at first: begin with 0",
         "best[a] = 0, ious[a] = 0; ⇒ ious[a] = 0;": "an anchor that overlaps nothing needs an answer too: best[a] = 0",
         "g < G ⇒ g <= G": "objects[G] is behind the end: the objects are 0 to G - 1",
+        "best[a] = 0, ious[a] = 0; ⇒ best[a] = a ? best[a - 1] : 0, ious[a] = a ? ious[a - 1] : 0;": "the best so far "
+        "is kept from one anchor to the next: it must begin at 0 again for each",
+        "ious[a] = value, best[a] = g; ⇒ ious[a] = value; best[a] = g;": "without braces the `if` holds for one "
+        "statement alone: the last object was noted, whatever its IoU",
+        "float value ⇒ int value": "an IoU is a fraction, and an `int` cuts it to 0: keep it in a `float`",
+        "ious[a] = value ⇒ ious[a] = (int)value": "the best IoU so far was cut to a whole number: it must be a `float`",
         "best[a] = g ⇒ best[a] = a": "best[a] is the object's number, g, not the anchor's",
     },
     hints=[
@@ -121,6 +138,9 @@ __global__ void best_kernel(const Box<float>* anchors, const Box<float>* objects
         "  if (a >= A) return;\n ⇒ ": NO_GUARD,
         "a >= A ⇒ a > A": "one thread too many goes on: anchors[A] is behind the end, so `a >= A` goes home",
         "g < G ⇒ g <= G": "objects[G] is behind the end: the objects are 0 to G - 1",
+        "blockIdx.x * blockDim.x + threadIdx.x ⇒ blockIdx.x + blockDim.x * threadIdx.x": "a block's anchors begin at "
+        "blockIdx.x * blockDim.x, and threadIdx.x counts on from there",
+        "float top ⇒ int top": "an IoU is a fraction, and an `int` cuts it to 0: `top` must be a `float`",
         ", ious[a] = top ⇒ ": "ious[a] is never written",
         "float top = 0 ⇒ float top = ious[a]": "ious[a] holds anything at first: begin with top = 0",
     },
@@ -156,7 +176,14 @@ __global__ void best_shared(const Box<float>* anchors, const Box<float>* objects
     cases=lambda: [twins(100, 5), twins(100, TILE)],
     uses=["tile"],
     may_read=read_once,
+    readers=copiers,
     mistakes={
+        "if (threadIdx.x < G) tile[threadIdx.x] = objects[threadIdx.x]; ⇒ "
+        "if (threadIdx.x == 0) for (int g = 0; g < G; ++g) tile[g] = objects[g];": "a few threads copy for all, and "
+        "the others wait for them: each copies its own object, number threadIdx.x",
+        "if (threadIdx.x < G) tile[threadIdx.x] = objects[threadIdx.x]; ⇒ "
+        "int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < G) tile[i] = objects[i];": "every block has a tile of "
+        "its own and fills all of it: the object's number is threadIdx.x, in each block",
         "  __syncthreads();\n ⇒ ": "a thread reads the tile before others have filled it: __syncthreads() is missing",
         (
             "if (threadIdx.x < G) tile ⇒ if (threadIdx.x < G) { tile",
@@ -199,12 +226,20 @@ __global__ void object_best(const Box<float>* anchors, const Box<float>* objects
         twins(100, 5),
         (random_boxes(70, 3), torch.cat([random_boxes(70, 3)[66:], torch.full((1, 4), 900.0)])),
     ],
+    readers=lambda anchors, objects: {"anchors": len(anchors) // 2},
     truth=lambda anchors, objects: torch.stack([by_the_op(anchors, each[None])[1].max() for each in objects]),
     mistakes={
         "atomicMax((int*)&top[g], __float_as_int(value)) ⇒ top[g] = fmaxf(top[g], value)": "between one thread's look "
         "at top[g] and its write another may have written: this needs atomicMax",
         "__float_as_int(value) ⇒ (int)value": "the IoUs became 0: `(int)value` cuts off the fraction; "
         "__float_as_int(value) takes the bits",
+        ("int a = ⇒ int g =", "a >= A ⇒ g >= G", "int g = 0; g < G; ++g ⇒ int a = 0; a < A; ++a"): "a few threads do "
+        "all the work: the anchors are shared out, one thread per anchor",
+        "if (value > 0) ⇒ if (value > top[g])": "a plain look at top[g] while others change it is a race; atomicMax "
+        "looks itself whether the value is larger",
+        "if (value > 0) ⇒ bool mine = value > 0;\n    for (int h = 0; h < G; ++h) mine = mine && (h < g ? "
+        "iou(objects[h], anchors[a]) < value : iou(objects[h], anchors[a]) <= value);\n    if (mine)": "every pair "
+        "counts: an object's best anchor may overlap another object more",
         "&top[g] ⇒ &top[0]": "all objects share one cell: object g's is top[g]",
         "blockIdx.x * blockDim.x +  ⇒ ": NO_BLOCK,
         "  if (a >= A) return;\n ⇒ ": NO_GUARD,
@@ -240,7 +275,11 @@ __global__ void best_tiles(const Box<float>* anchors, const Box<float>* objects,
     cases=lambda: [twins(100, 5), twins(100, TILE), twins(100, 2 * TILE + 22)],
     uses=["tile"],
     may_read=read_once,
+    readers=copiers,
     mistakes={
+        "if (first + threadIdx.x < G) tile[threadIdx.x] = objects[first + threadIdx.x]; ⇒ if (threadIdx.x == 0) "
+        "for (int g = first; g < min(first + 64, G); ++g) tile[g - first] = objects[g];": "a few threads copy for all, "
+        "and the others wait for them: each copies its own, number first + threadIdx.x",
         "    __syncthreads();  // the tile is there\n ⇒ ": "a thread reads the tile before others have filled it: a "
         "barrier is missing after the copying",
         "    __syncthreads();  // nobody still reads the tile when the next is copied over it ⇒ ": "right for one "
@@ -249,7 +288,9 @@ __global__ void best_tiles(const Box<float>* anchors, const Box<float>* objects,
         "first + threadIdx.x",
         "tile[g - first] ⇒ tile[g]": "the tile is counted from 0 again: object g lies in tile[g - first]",
         "if (first + threadIdx.x < G)  ⇒ ": "the last tile is not full: copy only objects whose number is below G",
-        "mine = g; ⇒ mine = g - first;": "g - first is the place in the tile; the object's number is g",
+        "g < min(first + 64, G) ⇒ g < first + 64": "the last tile is not full: compare only with objects whose number "
+        "is below G",
+        "mine = g; ⇒ mine = g - first;": "that is the object's place in the tile; its number is `first` more",
     },
     hints=[
         "The three steps of best_shared, once per tile. What could go wrong when the next tile is copied?",
