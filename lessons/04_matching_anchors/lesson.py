@@ -9,7 +9,7 @@
 #
 # Thousands of anchors, a handful of objects: who answers for whom, and the object that nobody finds.
 #
-# **You will** fill in a small table by hand, then write the same thing as a Python loop and in PyTorch, with the rule that
+# **You will** work out a small example by hand, then write the same thing as a Python loop and in PyTorch, with the rule that
 # saves the objects no anchor reaches.
 #
 # **Time** about 50 minutes. **Know first** Python, a little PyTorch, and what IoU is (lesson 00; it is said again below).
@@ -38,7 +38,8 @@ from mrcnn.lab.cases import overlap, random_boxes
 # says "there is an object here" or "there is none". To learn that, it must be told the truth: for each anchor, which
 # **object** (the ground truth: a box that a person has drawn) it should find, if any. That is **matching**.
 #
-# Below is one scene with its objects, and the anchors that answer for each. The number behind a letter counts them.
+# Below is one scene with its objects, A to D. Dashed, in the object's colour, are the anchors that answer for it; the
+# number behind the letter counts them. The small words above the pictures are explained next.
 
 # %% tags=["cover"]
 image, target = Playground(40, seed=0)[3]
@@ -122,8 +123,8 @@ print(f"the six anchors: {truth}. You said: {my_matches or 'nothing yet'}")
 # What is left is the search: for each anchor the best object and the IoU with it. We climb a ladder of two rungs
 # here, and of more in lesson 04k; each must agree with the one before. At the bottom is the plainest thing that works.
 #
-# **The cost, before we measure it**: A × G pairs. Here that is a few ten thousand; for a photograph of 800 × 1333
-# pixels it will be millions, as we shall see.
+# **The cost, before we measure it**: A × G pairs. Here that is 4,092 × 4, some 16,000. For a photograph it will be
+# millions, as we shall see.
 
 # %%
 lab.show(overlap)
@@ -133,8 +134,8 @@ lab.show(overlap)
 # %% [markdown]
 # ## Rung 2: PyTorch, the whole table
 #
-# PyTorch has no loops to write: `box_maths.iou` gives the whole table at once, and the best of each column is one
-# more call.
+# In PyTorch you write no loops: `box_maths.iou` gives the whole table at once, and the best of each column is one
+# more call. (In its source, `wide` makes short floats longer, and `area` is width times height.)
 
 # %%
 lab.show(box_maths.iou)
@@ -266,8 +267,7 @@ lab.show(mrcnn.ops.reference.match_anchors)
 #
 # ### 1. Whose anchor is it?
 #
-# Object B is claimed by anchor 7: of all anchors, 7 overlaps it most, with an IoU of 0.4. But 7 overlaps object A by
-# 0.5. Which object does anchor 7 answer for? And who then answers for B?
+# Object B claims anchor 7: of all anchors, 7 overlaps it most, with an IoU of 0.4. But 7's IoU with object A is 0.5. Which object does anchor 7 answer for? And who then answers for B?
 #
 # <details><summary>Answer</summary>
 #
@@ -292,7 +292,7 @@ lab.show(mrcnn.ops.reference.match_anchors)
 #
 # ### 3. Wider
 #
-# Change `high` to 0.5 in the cell below. How many anchors are positive now, and for how many objects is the second
+# Change `trial`, which stands for `high`, to 0.5 in the cell below. How many anchors are positive now, and for how many objects is the second
 # rule still needed?
 
 # %%

@@ -75,12 +75,14 @@ print(f"A = {len(anchors)} anchors, G = {len(objects)} objects: a table of {len(
 #
 # Nobody checks an index: `x[n]` is whatever lies behind the end. In this notebook `check` looks.
 #
-# A cell that begins with `%%cpp` is compiled, and its `void` functions can then be called with tensors. Fill in the blanks.
+# A cell that begins with `%%cpp` is compiled, and its `void` functions can then be called with tensors. Fill in the
+# blanks and write the last line.
 
 # %% exercise="add_up"
 
 # %% [markdown]
-# Now you can call it. (If nothing is written yet, this is the lesson's version.)
+# Now you can call it. What `check` gives back takes the tensors alone: it passes `n`, makes room for the result and
+# returns it. (If nothing is written yet, this is the lesson's version.)
 
 # %%
 numbers = torch.tensor([1.0, 2.0, 3.5])
@@ -132,8 +134,8 @@ times = lab.timed(
 #
 # Threads come in **blocks**. A thread knows three numbers: `threadIdx.x`, which thread of its block it is; `blockIdx.x`,
 # which block it is in; `blockDim.x`, how many threads a block has. (`gridDim.x`, how many blocks there are, it seldom needs.)
-# Before you write a kernel, run one. It writes down who does which cell. `who_am_i[2, 4]` **launches** it: 2 blocks of 4
-# threads.
+# Before you write a kernel, run one. It writes down who does which cell. `__global__` marks a kernel, and a comma makes one
+# statement of two. `who_am_i[2, 4]` **launches** it: 2 blocks of 4 threads.
 
 # %% language="cuda"
 # __global__ void who_am_i(int* block, int* thread, int n) {
@@ -151,7 +153,7 @@ print("thread ", "  ".join(map(str, thread.tolist())))
 # %% [markdown]
 # Eight threads for seven cells: only whole blocks can be started, so the last thread has nothing to do. A thread without
 # work must not read or write: behind the end of an array is nothing, or something that is not yours. That is what `if (i < n)`
-# is for.
+# is for. In a longer kernel, `if (i >= n) return;` sends such a thread home at once.
 #
 # **Predict**: how many blocks of 64 for the anchors of our scene? And for 100 anchors: how many threads have no work?
 
@@ -284,7 +286,7 @@ print(next(each for each in racy.findings if "race" in each))
 
 # %% [markdown]
 # Go through it yourself, one access at a time: two objects and three threads, with the barrier and without, in two orders.
-# Press the arrow keys. In which step does it go wrong?
+# Press the arrow keys. In which step does it go wrong? (*next race* goes straight to it.)
 
 # %%
 three, two = few[:3].contiguous(), some[:2].contiguous()
@@ -296,12 +298,12 @@ for order in ("ascending", "descending"):
 lab.stepper(runs, title="Filling the tile, and reading it", max_threads=3)
 
 # %% [markdown]
-# # ## The second pass: a best that all threads share
+# ## The second pass: a best that all threads share
 #
 # Low-quality matches need each *object's* best IoU: the largest of a row of the table. But a row's numbers are in A
 # different threads. If each thread does "look at `top[g]`; if mine is larger, write mine", two may look at the same
 # time, and the smaller one may write last. An **atomic** operation does looking and writing in one go, and no other
-# thread comes between: `atomicMax(&cell, value)`.
+# thread comes between: `atomicMax(&cell, value)`, where `&cell` is a pointer to the cell.
 #
 # There is one catch: CUDA has `atomicMax` for whole numbers, not for floats. Here is a picture of the way out.
 
