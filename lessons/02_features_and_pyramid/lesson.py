@@ -451,10 +451,10 @@ for n in (1, 2, 4, 8, 32):
 model.backbone = backbone
 
 # %% [markdown]
-# The fewer pictures, the worse the answers. (The running statistics are no optimum either: those of 32 scenes do a little
-# better here. But with them, what is found in a picture depends on its company.) In training such noise is in every step.
-# So what was learnt with large batches, as backbones are on the photographs of ImageNet, is **frozen**: mean, variance, scale and shift become
-# constants. `FrozenBatchNorm2d` is that.
+# With one or two pictures the answers are worse. From eight on they are on a par with the running statistics, here a little
+# better; other scenes shuffle the order of these (try `seed=177`). And this is only the answering: in training such noise is in
+# every step. So what was learnt with large batches, as backbones are on the photographs of ImageNet, is **frozen**: mean,
+# variance, scale and shift become constants. `FrozenBatchNorm2d` is that.
 #
 # ### Break it: who is in the batch?
 #
@@ -524,9 +524,8 @@ lab.show(fold_batch_norm)
 #
 # <details><summary>Answer</summary>
 #
-# Yes: with PyTorch's convention the finer cells lie evenly *inside* the coarse one, whose field's middle is at its top left.
-# The field also grows, as a cell now reads up to four of the coarse map. And a model trained with "nearest" would have to be
-# trained anew.
+# Not this one: each step now reads two coarse cells along each side instead of one, so the field grows to the right and
+# below until it is as wide as that of P5. But a model trained with "nearest" would have to be trained anew.
 #
 # </details>
 #

@@ -61,6 +61,7 @@ def sides(rules: dict[str, Tensor], size: float) -> View:
     borders, words = [8, *(size * 2.0**k for k in (-1, 0, 1)), 1024], []
     for axes, (name, side) in zip(figure.subplots(len(rules), 1, sharex=True), rules.items(), strict=True):
         axes.hist(side, np.geomspace(8, 1024, 57), color=COLOURS[1])
+        axes.margins(y=0.3)
         counts = [int(((side >= low) & (side < high)).sum()) for low, high in pairwise(borders)]
         for level, ((low, high), count) in enumerate(zip(pairwise(borders), counts, strict=True), start=2):
             axes.axvline(low, color=INK, linewidth=1.2)
