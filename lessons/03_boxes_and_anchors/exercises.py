@@ -117,6 +117,7 @@ def decoded_one_by_one(deltas: Tensor, anchors: Tensor, limit: float) -> Tensor:
         ".clamp(max=limit) ⇒ ": "right for moves of a sensible size. dw and dh above `limit` should count as `limit`",
         "clamp(max=limit) ⇒ clamp(-limit, limit)": "it also limits how far a box may shrink. exp of a number far below "
         "0 is only small: that side needs no limit",
+        "clamp(max=limit) ⇒ clamp(max=math.log(1000 / 16))": "right for the usual limit alone: use the argument",
         ".clamp(max=limit).exp() ⇒ .exp().clamp(max=limit)": "the limit is for dw and dh, before exp",
         "deltas[:, :2] * size ⇒ deltas[:, :2].clamp(max=limit) * size": "dx and dy are limited too; only the growth is",
         ".exp() * size / 2 ⇒ .exp() * size": "the boxes are twice as wide and high: from the centre it is half a side",

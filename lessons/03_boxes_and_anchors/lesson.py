@@ -59,14 +59,14 @@ seen = [scenes[pictured[row][0]][0] for row in shown]
 pictures.moves(seen, anchors[which[shown]], objects[shown], deltas[shown], best[shown])
 
 # %% [markdown]
-# Now by hand. Drag the solid box, or a corner of it, and watch the five numbers. Try to find out:
+# Now by hand. The anchor of the first panel stands still; drag the solid box, or a corner of it, and watch the five numbers.
 #
-# - When is dx exactly 1?
+# - Fit the box to the person in pink. How near do you come to the numbers of the first panel?
+# - Begin with the button "onto the anchor". How far can you push the box sideways before the IoU falls below 0.5?
 # - Make the box twice as wide as the anchor, then half as wide. What does dw say?
-# - How far can you push the box sideways before the IoU falls below 0.5?
 
 # %%
-lab.box_dragger(scenes[3][0], torch.tensor([40.0, 32, 80, 96]), torch.tensor([52.0, 20, 100, 90]))
+lab.box_dragger(scenes[3][0], anchors[which[shown[0]]], torch.tensor([52.0, 20, 100, 90]))
 
 # %% [markdown]
 # ## Predict
@@ -87,7 +87,8 @@ my_twice = None
 # part of two boxes begins at the *larger* of the two left edges and ends at the *smaller* of the two right ones. If it ends
 # before it begins, nothing is shared.
 #
-# A picture has thousands of anchors and a few objects, so a loop over pairs is slow. Broadcasting makes the table in one go.
+# A picture has thousands of anchors and a few objects. Broadcasting makes the whole table without a loop over pairs
+# (lesson 04 times the two).
 
 # %% exercise="iou_table"
 
@@ -106,13 +107,16 @@ print(f"3. twice as wide and high: {twice:.2f}. You said: {my_twice}")
 pictures.curves(step, falling, "moved by, in parts of its side", "IoU", 0.5)
 
 # %% [markdown]
-# IoU is strict. A box that is a third of its width off has lost half of it (the sum: (1 − s) / (1 + s) = 0.5 for s = 1 / 3).
-# Along the diagonal, a fifth is too much. And IoU counts in parts of the box: 8 pixels are nothing to a large object, and
-# all to a small one.
+# IoU is strict. A box that is off by a third of its width has lost half of its IoU ((1 − s) / (1 + s) = 0.5 for s = 1 / 3).
+# Along the diagonal, a fifth is too much. And it counts in parts of the box: the same 8 pixels are little to a large object,
+# and half of a small one.
 #
 # ### Break it: half precision
 #
 # **Predict**: a box of 300 × 300 pixels with itself, in float16. Its IoU?
+
+# %%
+my_half = None
 
 # %%
 square = torch.tensor([[0.0, 0, 300, 300]], dtype=torch.float16)
@@ -120,22 +124,24 @@ print(
     f"its area in float16: {(square[0, 2] * square[0, 3]).item()}; the largest float16: {torch.finfo(square.dtype).max}"
 )
 print(f"IoU, by code that is {lab.whose(iou_table)}: {iou_table(square, square).item()}")
-print(f"IoU, the library's: {box_maths.iou(square, square).item()}")
+print(f"IoU, the library's: {box_maths.iou(square, square).item()}. You said: {my_half}")
 
 # %% [markdown]
-# Areas need more room than corners. The library widens its numbers first (`wide` in `boxes.py`). Whatever you compute from
-# boxes, ask how large it can get: this question comes back twice below.
+# A wrong number, and no error. Areas need more room than corners, so the library widens its numbers first (`wide` in
+# `boxes.py`). Whatever you compute from boxes, ask how large it can get: this question comes back below.
 #
 # ## Why not pixels?
 #
 # An anchor is near an object, and the network should say how to move it. Why not simply "6 pixels to the right, 9 wider"?
-# Take every anchor that has an IoU of 0.5 or more with an object. Above is what such an answer would have to be, in pixels.
+# Take every anchor that has an IoU of 0.5 or more with an object. The first row is what such an answer would have to be, in
+# pixels; the second is the deltas. Small objects are those below 30 pixels (the side of a square of the same area), large
+# ones those above 60; their spread is the standard deviation.
 
 # %%
 table = box_maths.iou(objects, anchors)
 rows, columns = (table >= 0.5).nonzero().T  # every pair of an object and an anchor that reaches it
 pairs, starts = objects[rows], anchors[columns]  # (K, 4) each
-small = (pairs[:, 2:] - pairs[:, :2]).prod(1).sqrt() < 30  # the side of a square of the same area
+small = (pairs[:, 2:] - pairs[:, :2]).prod(1).sqrt() < 30
 large = (pairs[:, 2:] - pairs[:, :2]).prod(1).sqrt() > 60
 print(f"{len(pairs)} pairs, {int(small.sum())} of them with small objects, {int(large.sum())} with large ones")
 
@@ -214,7 +220,7 @@ print("an object of 600 pixels, from an anchor of 8:", decode(encode(wide_one, d
 # ### Break it: the box that explodes
 #
 # A classic mistake: a picture with numbers from 0 to 255 goes into a network that wants 0 to 1. **Predict**: the largest dw that
-# our small trained model then says, in eight pictures? How large does that make an anchor of 12 pixels?
+# our small trained model then says, in eight pictures?
 
 # %%
 my_dw = None
@@ -245,13 +251,13 @@ print("You said:", my_dw)
 
 # %% [markdown]
 # Corners like these are still numbers, but an area is a width times a height, and that is infinite. A box that is not equal
-# to itself is what you get, and no error. The clamp does not make a bad answer good. It keeps it small enough for areas, IoUs,
-# and losses made of them. You do not need broken pictures for this: before training, a network may say anything.
+# to itself is what you get, and again no error. The clamp does not make a bad answer good. It keeps it small enough for areas,
+# for IoUs, and for losses made of them, which would otherwise carry the nonsense into every weight.
 #
 # ## Why the box head's deltas are scaled
 #
-# Back to the histograms: most deltas are small. How small? Here is the spread (standard deviation) of the four, for anchors
-# with their objects, and for proposals with theirs: an IoU of 0.5 or more, again.
+# Back to the histograms: most deltas are small. How small? Here is the spread of the four, for anchors with their objects, and
+# for proposals with theirs: an IoU of 0.5 or more, again.
 
 # %%
 batch, _ = images.prepare([image for image, _ in scenes[:24]], None, model.settings.images, training=False)
@@ -269,9 +275,13 @@ print("1 / weights    ", *(f"{1 / value:6.3f}" for value in weights))
 print(f"proposals: {len(near)} pairs; weights: {weights}; encoded by code that is {lab.whose(encode)}")
 
 # %% [markdown]
-# That is where 0.1 and 0.2 come from. The box head learns its deltas multiplied by 10, 10, 5, 5, and `decode` divides by
-# them again; then the numbers to learn have a spread of about 1. **Predict** what that is worth: a box head says "0, 0, 0,
-# 0", move nothing. The loss, per region (smooth L1), with and without the weights?
+# Here are the 0.1 and 0.2 of the published models: about the spread of deltas between boxes that already share half of what
+# they cover. The box head learns its deltas multiplied by 10, 10, 5, 5, and `decode` divides by them again; so the numbers to
+# learn have a spread of about 1. **Predict** what that is worth: a box head says "0, 0, 0, 0", move nothing. Its loss, per
+# region (smooth L1), with and without the weights?
+
+# %%
+my_without, my_with = None, None
 
 # %%
 for name, wanted in {"without": near, "with": near * torch.tensor(weights)}.items():
@@ -280,15 +290,16 @@ for name, wanted in {"without": near, "with": near * torch.tensor(weights)}.item
     )
     print(f"{name} weights: {loss.item() / len(wanted):.2f} per region")
 print(f"to say nothing about the class: ln({model.settings.num_classes}) = {math.log(model.settings.num_classes):.2f}")
+print(f"You said: {my_without} without, {my_with} with")
 
 # %% [markdown]
-# Both losses go into one sum. Without the weights a box head that moves nothing loses little beside one that knows no class,
-# and the network would have small reason to learn to move boxes. The region proposal network goes without (its weights
+# Both losses go into one sum. Without the weights, to move nothing costs little beside knowing no class, and the network has
+# less reason to learn it. The region proposal network goes without (its weights
 # are 1): so the published models were trained, and who loads their weights must do the same.
 #
 # ## Build it: a grid of anchors
 #
-# Now the boxes that all of this starts from. Each level has one **anchor size**, a number of pixels, and three
+# Now the boxes that all of this starts from. Each level has one size, a number of pixels, and three
 # **aspect ratios**, height / width: 0.5, 1 and 2. All three have the same area, size × size. **Predict**: size 32, ratio 2;
 # width and height?
 
@@ -403,7 +414,7 @@ for name in ("the playground's", "COCO's"):
 pictures.curves(sides, lines, "side of a square object, in pixels", "mean best IoU", 0.7)
 
 # %% [markdown]
-# COCO's anchors know nothing below some 20 pixels. But those of 32 stand 4 pixels apart, and so there is always one in the right
+# COCO's anchors do badly below some 25 pixels. But those of 32 stand 4 pixels apart, and so there is always one in the right
 # *place*. The playground's sizes fit every object, and stand far apart for their size. Of an anchor of exactly the right shape,
 # the worst IoU is that of an object half a step off, both ways:
 
