@@ -9,10 +9,11 @@ from .check import check, whose
 from .cuda import cpp, cuda, device, schedule
 from .notebook import load_ipython_extension, show, timed
 from .views.box_dragger import box_dragger
+from .views.keypoint_dragger import keypoint_dragger
 from .views.polygon_drawer import polygon_drawer
 from .views.stepper import stepper
 
 __all__ = [
-    "box_dragger", "check", "cpp", "cuda", "device", "load_ipython_extension", "polygon_drawer", "schedule", "show",
-    "stepper", "timed", "whose",
+    "box_dragger", "check", "cpp", "cuda", "device", "keypoint_dragger", "load_ipython_extension", "polygon_drawer",
+    "schedule", "show", "stepper", "timed", "whose",
 ]  # fmt: skip

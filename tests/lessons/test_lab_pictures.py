@@ -14,7 +14,7 @@ from lesson_folders import LESSONS, build
 
 from mrcnn import boxes, zoo
 from mrcnn.data import Playground
-from mrcnn.lab.views import pictures
+from mrcnn.lab.views import pictures, poses
 from mrcnn.lab.walk import changed, count_multiply_adds, erase, move, walk
 
 FLOW = build.load(LESSONS / "00_the_whole_model", "pictures").flow
@@ -165,3 +165,23 @@ def test_the_middle_cells_anchors_are_drawn(walked):
     for corners, anchor in zip(drawn, middle.numpy(), strict=True):
         assert (corners.min(0) == anchor[:2]).all()
         assert (corners.max(0) == anchor[2:]).all()
+
+
+def test_a_pose_has_its_letters_where_its_keypoints_are():
+    names, skeleton = LABELS["keypoint_names"], LABELS["skeleton"]
+    image = torch.zeros(3, 128, 96, dtype=torch.uint8)
+    pose = torch.cat([torch.arange(34.0).view(17, 2) + 30, torch.full((17, 1), 2.0)], dim=1)
+    pose[names.index("left_wrist")] = 0  # not labelled
+    _, (axes,) = pictures.panels(1)
+    poses.draw_sides(axes, pose, names, skeleton)
+    letters = {(text.get_text(), *text.get_position()) for text in axes.texts}
+    ends = [("R", "right_wrist"), ("L", "left_ankle"), ("R", "right_ankle")]
+    assert letters == {(letter, *pose[names.index(name), :2].tolist()) for letter, name in ends}
+    poses.around(axes, image, torch.tensor([60.0, 0, 96, 40]), 0.1)
+    assert axes.get_xlim() == (48, 96)  # a square, within the picture
+    assert axes.get_ylim() == (48, 0)
+    view = poses.sides([(image, torch.tensor([10.0, 10, 60, 90]), pose)], names, skeleton, ["A"])
+    assert "A: right wrist at x 50, left ankle at x 60, right ankle at x 62" in view.description
+    heatmaps = {"nose": torch.randn(56, 56)}
+    view = poses.heatmaps_over(image, torch.tensor([10.0, 10, 60, 90]), heatmaps, pose[:1, :2])
+    assert "nose: a ring at (30, 31)" in view.description
