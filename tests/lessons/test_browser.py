@@ -74,7 +74,8 @@ class Page:
     def __init__(self, driver, url):
         self.driver = driver
         driver.get(url)
-        wait(lambda: any("| Idle" in text for text in self.texts("#jp-main-statusbar span")), "the kernel")
+        # In the notebook's own bar; the page's status bar stays empty until the notebook has the focus.
+        wait(lambda: self.find('.jp-Notebook-ExecutionIndicator[data-status="idle"]'), "the kernel")
 
     def find(self, selector, within=None):
         return (within or self.driver).find_elements("css selector", selector)
@@ -154,3 +155,35 @@ def test_a_learner_solves_an_exercise(jupyterlab, chromium, lesson, language):
     page.run(stub + 1)
     assert page.errors() == []
     assert f"{record.name}: right" in page.output(stub + 1)
+
+
+def test_a_box_is_moved_by_keys_in_a_notebook(jupyterlab, chromium):
+    """The keys are the view's: no cell is run, left or made by them."""
+    from selenium.webdriver import Keys
+
+    (folder,) = build.lessons(["03"])
+    cells = build.notebook(folder).cells
+    last = next(i for i, cell in enumerate(cells) if cell.source.startswith("lab.box_dragger("))
+    page = Page(chromium, f"{jupyterlab}/lab/workspaces/box-dragger/tree/{folder.name}/lesson.ipynb")
+    for number in (i for i, cell in enumerate(cells[: last + 1]) if cell.cell_type == "code"):
+        start(page, number)
+    (handle,) = wait(lambda: page.find('[data-handle="bottom right corner"]'), "the view")
+    (before,) = page.texts(".box_dragger [aria-live]")
+    for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.SHIFT + Keys.ARROW_DOWN):
+        handle.send_keys(key)
+    (after,) = page.texts(".box_dragger [aria-live]")
+    assert before.endswith("The box goes from (52, 20) to (100, 90).")
+    assert after.endswith("The box goes from (52, 20) to (101, 101).")
+    assert chromium.switch_to.active_element == handle
+    assert len(page.find(".jp-Notebook .jp-Cell")) == len(cells)
+    assert page.errors() == []
+
+
+def start(page, number):
+    """Run one cell, while others have not been run."""
+    from selenium.webdriver import Keys
+
+    page.click(number)
+    page.press(Keys.CONTROL, Keys.ENTER)
+    cell = page.find(".jp-Notebook .jp-Cell")[number]
+    wait(lambda: re.fullmatch(r"\[\d+\]:", page.texts(".jp-InputPrompt", cell)[0]), "the cell to run")
