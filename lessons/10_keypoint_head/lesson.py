@@ -53,8 +53,8 @@ def look(scenes):
     """Of all people in the scenes with a labelled keypoint: pooled features (K, C, 14, 14), boxes, keypoints, areas."""
     found = []
     for first in range(0, len(scenes), 10):
-        pictures_, targets = zip(*scenes[first : first + 10], strict=True)
-        batch, scaled = images.prepare(pictures_, targets, model.settings.images, training=False)
+        shots, targets = zip(*scenes[first : first + 10], strict=True)
+        batch, scaled = images.prepare(shots, targets, model.settings.images, training=False)
         rows = [(each["labels"] == PERSON) & (each["keypoints"][..., 2] > 0).any(1) for each in targets]
         boxes, keypoints = (
             [each[name][yes] for each, yes in zip(scaled, rows, strict=True)] for name in ("boxes", "keypoints")
@@ -220,26 +220,31 @@ print(f"(peaks: {lab.whose(peaks)}) You said: {my_errors}")
 #
 # $$\exp\left(-\frac{d^2}{2 \cdot area \cdot k^2}\right) \qquad k = 2\sigma$$
 #
-# d is its distance from the truth, area the person's, in pixels, and σ says how far apart two people clicked who were
-# both asked for this keypoint: 0.025 for an eye, 0.107 for a hip. OKS is the mean. It stands where IoU stands for boxes:
-# a pose is found if its OKS reaches a threshold.
+# d is its distance from the truth; area is the person's, in pixels; σ is COCO's number for this keypoint. It was measured:
+# several people clicked the same keypoints, and σ is how far apart they were. OKS is the mean over the keypoints that
+# count. It stands where IoU stands for boxes: a pose is found if its OKS reaches a threshold.
 #
-# Touch it. In each circle the radius is √area · k. Find out:
+# Touch it. Each circle has the radius k · √area. Find out:
 #
 # - How alike is a keypoint that lies exactly on its circle?
-# - How far must a hip go to cost as much as a wrist one circle off?
-# - What does *swap left and right* cost?
+# - Move an eye by two steps, then a hip. Which costs more?
+# - Press *swap left and right*. The drawing looks the same. The score?
 
 # %%
 with torch.no_grad():
     answer = model([image])[0]
 found = answer["keypoints"][answer["labels"].tolist().index(PERSON)]
+for name in ("left_eye", "left_hip"):
+    print(f"COCO's sigma of {name}: {exercises.SIGMAS[names.index(name)]:.3f}")
 x1, y1, x2, y2 = (2 * box[0] + torch.tensor([-20, -20, 20, 20])).clamp(0, 256).int().tolist()
 corner = torch.tensor([x1, y1, 0])
 lab.keypoint_dragger(
     image[:, y1:y2, x1:x2], target["keypoints"][person] - corner, found - corner, float(target["area"][person]), names,
     exercises.SIGMAS, partner, skeleton, "A pose to drag",
 )  # fmt: skip
+
+# %% [markdown]
+# ### Build it: OKS
 
 # %% exercise="oks"
 
@@ -260,13 +265,13 @@ print(f"all on their circles: {oks(on_circle, truth, areas, exercises.SIGMAS).me
 #
 # A peak says which cell, and no more. But if the right neighbour is higher than the left one, the keypoint is probably
 # right of the middle. The hourglass networks (Newell et al., 2016) move the answer a quarter of a cell towards the higher
-# neighbour. This is the extra exercise.
+# neighbour. Write it if you like: it is extra.
 
 # %% exercise="refined_peaks"
 
 # %% [markdown]
 # The library does something else, as the published models do: it enlarges the heatmap to the box's size in whole pixels
-# with a smooth curve (bicubic), and takes the peak of that. **Predict** the order of the three, by mean error.
+# with a smooth curve (bicubic), and takes the peak of that. **Predict** the order of the three, by mean OKS.
 
 # %%
 my_order = []  # "highest cell", "a quarter", "bicubic": the best first
@@ -278,6 +283,12 @@ def as_the_library_answers(decode):
     return lambda maps, boxes: (F.pad(decode(maps, boxes), (0, 1), value=1.0), maps.flatten(2).amax(-1))
 
 
+def twice_as_fine(maps, boxes, decode=keypoint_head.heatmaps_to_keypoints):
+    """The library's, as if the picture were twice as large; the answer brought back."""
+    found, scores = decode(maps, 2 * boxes)
+    return found * torch.tensor([0.5, 0.5, 1]), scores
+
+
 ways = {
     "corner of the cell": as_the_library_answers(
         lambda maps, b: peaks(maps, b) - (b[:, None, 2:] - b[:, None, :2]) / 112
@@ -285,6 +296,7 @@ ways = {
     "highest cell": as_the_library_answers(peaks),
     "a quarter": as_the_library_answers(refined_peaks),
     "bicubic": keypoint_head.heatmaps_to_keypoints,
+    "bicubic, finer grid": twice_as_fine,
 }
 base = error(ways["highest cell"](heatmaps, boxes)[0])
 measured = Playground(60, seed=11)  # these scenes
@@ -299,23 +311,29 @@ for name, decode in ways.items():
     nearer = (off < base).float().mean()
     print(f"{name:20} {off.mean():6.3f} {across:7.3f} {down:8.3f} {alike:8.4f} {ap:12.3f} {nearer:13.0%}")
 print(f"(peaks: {lab.whose(peaks)}; refined_peaks: {lab.whose(refined_peaks)}; oks: {lab.whose(oks)})")
+circles = 2 * exercises.SIGMAS * areas[:, None].sqrt().mean()
+print(
+    "circles, mean radius:",
+    ", ".join(f"{name} {circles[names.index(name)]:.1f} pixels" for name in ("left_eye", "left_hip")),
+)
 print("You said:", my_order)
 
 # %% [markdown]
 # The half cell is worth a good part of AP, in which, for poses, OKS takes the place of IoU.
 #
-# A quarter of a cell helps: most keypoints come nearer, across and down. But AP hardly notices. Most circles of tolerance
-# are far wider than what is gained.
+# A quarter of a cell helps: most keypoints come nearer, across and down. But AP hardly notices: next to the circles, what is
+# gained is small.
 #
-# And bicubic? Better down, *worse* across. Our boxes are higher than 56 pixels, but narrower. Down, the enlarged map is
-# finer than the cells. Across it has fewer pixels than there were cells: it is not enlarged, it is shrunk, and places become
-# coarser. It was made for photographs in which people are larger. The library keeps it, since published models are read
-# that way.
+# And bicubic? Better down, *worse* across, and worse in OKS. Our boxes are on average higher than 56 pixels, and narrower.
+# Down, the enlarged map is finer than the cells. Across it has fewer pixels than there were cells: it is not enlarged but
+# shrunk, and places become coarser. If that is the reason, a finer grid must cure it. The last row tries: across, down
+# and in OKS it does, and AP comes back most of the way. Published models are read to whole pixels, and made for larger
+# people; so the library reads that way too.
 #
 # ## A fault, found by looking
 #
 # The cheapest way to twice as many training pictures is a mirror. Somebody has written one for this data set, and made six
-# training pictures of it, some of them mirrored. No error comes, and the loss falls. Look: **which of the six are wrong?**
+# training pictures of it, some of them mirrored. No error comes. Look: **which of the six are wrong?**
 
 # %%
 my_wrong = []  # letters
@@ -328,7 +346,8 @@ def careless(image, target):
 
 
 large = Playground(80, seed=11, size=256)
-chosen, was_mirrored = [20, 0, 7, 25, 10, 23], [True, False, True, False, False, True]
+chosen = [20, 0, 7, 25, 10, 23]
+was_mirrored = (torch.rand(6, generator=torch.Generator().manual_seed(7)) < 0.5).tolist()
 training = []
 for number, turned in zip(chosen, was_mirrored, strict=True):
     picture, truths = large[number]
@@ -342,7 +361,11 @@ wrong = [letter for letter, turned in zip("ABCDEF", was_mirrored, strict=True) i
 print(f"wrong: {wrong}. You said: {my_wrong}")
 
 # %% [markdown]
-# All six look at us. So L must be on our right. In a mirror, a left hand becomes a right hand: places *and names* change.
+# ### Build it: a mirror for poses
+#
+# All six look at us, so L must be on our right. In a mirror a left hand becomes a right hand: places change, *and names*.
+# A place x goes to width - x. `partner` says for each keypoint which name it then has: the left wrist is number 9, and
+# `partner[9]` is 10, the right wrist. The nose is its own partner.
 
 # %% exercise="mirrored"
 
@@ -425,10 +448,10 @@ poses.heatmaps_over(
 )
 
 # %% [markdown]
-# The careless head has two minds: a light spot on both sides, and which is the highest is nearly chance. Of the keypoints that
-# have a partner, close to half now lie on the wrong side. The loss has risen by about what the sum says it must. Yet its loss is far from that of a head that knows nothing: most
-# of what it learned is still there. Nobody would stop a training for such a loss, with nothing beside it to compare. OKS
-# shows the fault, and so did one look.
+# The careless head has two minds: a light spot on both sides, and which is the highest is nearly chance. Of the keypoints
+# that have a partner, close to half now lie on the wrong side. The loss has risen by about what the sum says it must. Yet
+# it is far from that of a head that knows nothing, since most of what was learned is still there. Nobody would stop a
+# training for such a loss, with nothing beside it to compare. OKS shows the fault, and so did one look.
 #
 # Changes like the mirror, made to get more out of the same pictures, are called **augmentation**. Before you train, *look*
 # at what the training loop gets after all of it, with sides and names drawn in.
@@ -456,3 +479,5 @@ lab.show(augment.mirror)
 # - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 5: keypoints as one-hot masks. A. Newell, K. Yang,
 #   J. Deng, *Stacked Hourglass Networks for Human Pose Estimation* (2016): heatmaps, and the quarter of a cell. F. Zhang et
 #   al., *Distribution-Aware Coordinate Representation for Human Pose Estimation* (2020): what else the neighbours know.
+# - M. R. Ronchi, P. Perona, *Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation* (2017): what OKS does and
+#   does not tell, with left and right exchanged as an error of its own.
