@@ -223,6 +223,36 @@ def test_out_of_bounds():
     assert "writes dynamic shared memory[31], out of bounds" in faults("past_dynamic", 1, 32, y, shared_bytes=4 * 31)
 
 
+@pytest.mark.parametrize("first", [1, 40, 5000])
+def test_out_of_a_shared_array(first):
+    """Into the array beside it, or into what the tracer itself keeps in memory: the access is told, and not made."""
+    program = Program("""
+    __global__ void beside(float* y, int first) {
+      __shared__ float tile[32], other[32];
+      other[threadIdx.x] = 1;
+      tile[first + threadIdx.x] = 2;
+      __syncthreads();
+      y[threadIdx.x] = tile[threadIdx.x] + other[threadIdx.x];
+    }""")
+    cell = max(first, 32)
+    (found,) = program.trace("beside", 1, 32, torch.zeros(32), first).findings
+    assert found == (
+        f"beside, block 0, thread {cell - first}, line 5: writes tile[{cell}], out of bounds: it has 32 elements"
+    )
+
+
+@pytest.mark.parametrize(("bits", "wrong"), [(63, False), (64, True), (-1, True)])
+def test_a_shift_by_too_many_bits(bits, wrong):
+    program = Program("""
+    __global__ void shifts(unsigned long long* y, int bits) {
+      y[0] = 1ull << bits;
+    }""")
+    y = torch.zeros(1, dtype=torch.uint64)
+    found = program.trace("shifts", 1, 1, y, bits).findings
+    message = "shifts, block (0, 0, 0): thread (0, 0, 0) shifts by more bits than the number has, at line 3"
+    assert found == [message] * wrong
+
+
 def test_wrong_masks():
     out = torch.zeros(32, dtype=torch.int32)
     assert "thread (16, 0, 0) calls a warp function with a mask it is not in" in faults("not_in_mask", 1, 32, out)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -12,7 +13,6 @@
 
 extern char __ehdr_start[] __attribute__((visibility("hidden")));  // this library in memory, from the linker
 extern char __bss_start[] __attribute__((visibility("hidden")));
-extern char _end[] __attribute__((visibility("hidden")));
 
 namespace {
 
@@ -82,6 +82,7 @@ uint64_t steps;
 uint64_t now;  // counts accesses and meetings of lanes
 int32_t launch = -1, phase;
 const char* kernel = "";
+char message[99];
 auto* const met = new uint64_t[1024][32];  // when thread t last met each lane of its warp
 uintptr_t stack_begin, stack_end;  // of the OS thread, where the kernel's arguments lie
 
@@ -220,9 +221,10 @@ void trace_atomic(const void* address, int bytes, const void* where) { see(addre
 
 extern "C" {
 
-// From now on accesses are checked against these buffers, and the first `events_wanted` are kept.
-PUBLIC void trace_begin(int buffers, const uint64_t* begins, const uint64_t* bytes, const uint64_t* item_bytes,
-                        uint64_t events_wanted) {
+// From now on accesses are checked against these buffers and, behind them in the list, the kernels' `shared_arrays`, and
+// the first `events_wanted` are kept.
+PUBLIC void trace_begin(int buffers, int shared_arrays, const uint64_t* begins, const uint64_t* bytes,
+                        const uint64_t* item_bytes, uint64_t events_wanted) {
   regions.clear(), events.clear(), values.clear(), waits.clear(), findings.clear();
   latest_write.bytes = 0;
   max_events = events_wanted;
@@ -236,8 +238,8 @@ PUBLIC void trace_begin(int buffers, const uint64_t* begins, const uint64_t* byt
   pthread_attr_destroy(&attributes);
   stack_begin = reinterpret_cast<uintptr_t>(stack);
   stack_end = stack_begin + size;
-  for (int i = 0; i < buffers; ++i) regions.push_back(make_region(begins[i], bytes[i], item_bytes[i], Space::buffer));
-  regions.push_back(make_region(reinterpret_cast<uintptr_t>(__bss_start), _end - __bss_start, 1, Space::static_shared));
+  for (int i = 0; i < buffers + shared_arrays; ++i)
+    regions.push_back(make_region(begins[i], bytes[i], item_bytes[i], i < buffers ? Space::buffer : Space::static_shared));
   regions.emplace_back();  // dynamic shared memory, as each launch has it
   cuda_on_cpu::listener = {launch_begins, block_begins, block_ends, thread_waits, block_synced, warp_synced};
 }
@@ -275,6 +277,16 @@ HIDDEN void __sanitizer_cov_trace_pc() {
   if (++steps < max_steps || cuda_on_cpu::place().thread < 0) return;
   steps = 0;
   cuda_on_cpu::fail("goes on and on: does a loop never end?");
+}
+// And one of this where a number is shifted by as many bits as it has, or more (-fsanitize=shift-exponent). A processor
+// may then shift by the rest of the division; a GPU shifts all bits out.
+struct ShiftPlace {
+  const char* file;
+  uint32_t line, column;
+};
+HIDDEN void __ubsan_handle_shift_out_of_bounds(ShiftPlace* at, uintptr_t, uintptr_t) {
+  std::snprintf(message, sizeof message, "shifts by more bits than the number has, at line %u", at->line);
+  cuda_on_cpu::fail(message);
 }
 HIDDEN void __tsan_init() {}
 HIDDEN void __tsan_func_entry(void*) {}

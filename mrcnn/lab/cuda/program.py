@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .trace import EVENT, FINDING, WAIT, KernelFault, Trace
+from .trace import EVENT, FINDING, WAIT, KernelFault, Trace, shared_arrays
 
 __all__ = ["KernelFault", "Program", "Trace", "schedule"]
 
@@ -155,11 +155,15 @@ class Program:
         arena = _Arena(tensors)
         inside = iter(arena.copies)
         copies = [next(inside) if isinstance(value, Tensor) else value for value in arguments]
-        columns = np.array([(c.data_ptr(), c.numel() * c.element_size(), c.element_size()) for c in arena.copies])
-        begins, sizes, items = columns.reshape(-1, 3).T.astype(np.uint64).copy()
+        for function in (library.trace_base, library.trace_dynamic_shared):
+            function.restype = ctypes.c_uint64
+        shared = [(library.trace_base() + offset, size, 1) for offset, size, _ in shared_arrays(library._name)]
+        known = [(c.data_ptr(), c.numel() * c.element_size(), c.element_size()) for c in arena.copies]
+        begins, sizes, items = np.array(known + shared).reshape(-1, 3).T.astype(np.uint64).copy()
         pointer = ctypes.POINTER(ctypes.c_uint64)
         library.trace_begin(
-            ctypes.c_int(len(tensors)),
+            ctypes.c_int(len(known)),
+            ctypes.c_int(len(shared)),
             *(column.ctypes.data_as(pointer) for column in (begins, sizes, items)),
             ctypes.c_uint64(max_events),
         )
@@ -172,13 +176,9 @@ class Program:
         arena.copy_back()
         names = _parameters(self.text, name, len(arguments))
         buffers = [
-            (int(begin), int(size), int(item), names[i])
-            for begin, size, item, i in zip(
-                begins, sizes, items, (i for i, v in enumerate(arguments) if isinstance(v, Tensor)), strict=True
-            )
+            (*columns, names[i])
+            for columns, i in zip(known, (i for i, v in enumerate(arguments) if isinstance(v, Tensor)), strict=True)
         ]
-        for function in (library.trace_base, library.trace_dynamic_shared):
-            function.restype = ctypes.c_uint64
         return Trace(
             _records(library, "trace_events", EVENT),
             _records(library, "trace_values", np.dtype("u1")).tobytes(),
@@ -228,7 +228,8 @@ class Program:
 
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-I", str(CSRC), "-I", f"{torch.__path__[0]}/include"]
 TRACED = [
-    "-O1", "-g", "-fsanitize=thread", "-fsanitize-coverage=trace-pc", "-fno-threadsafe-statics", "-DCUDA_ON_CPU_TRACED",
+    "-O1", "-g", "-fsanitize=thread,shift-exponent", "-fsanitize-coverage=trace-pc", "-fno-threadsafe-statics",
+    "-DCUDA_ON_CPU_TRACED",
 ]  # fmt: skip
 
 

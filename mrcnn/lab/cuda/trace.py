@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import re
 import subprocess
+import sys
 
 import numpy as np
 from torch import Tensor
@@ -170,25 +171,22 @@ class Trace:
         if space == DYNAMIC_SHARED:
             return "dynamic shared memory", address - self.dynamic_shared, size
         if space == STATIC_SHARED:
-            i = bisect.bisect_right(self._symbols, (address - self.base, "~")) - 1
-            begin, name = self._symbols[i]
+            arrays = shared_arrays(self.library)
+            begin, _, name = arrays[bisect.bisect_right(arrays, (address - self.base, sys.maxsize)) - 1]
             return name, address - self.base - begin, size
         for begin, length, item, name in self.buffers:
             if begin <= address < begin + length:
                 return name, address - begin, item
         # Outside all of them: told by its distance from the nearest, if one is near.
-        near = [*self.buffers, (self.dynamic_shared, 0, size, "dynamic shared memory")]
+        near = [*self.buffers, *self._shared(size), (self.dynamic_shared, 0, size, "dynamic shared memory")]
         begin, length, item, name = min(near, key=lambda b: max(b[0] - address, address - b[0] - b[1]))
         if max(begin - address, address - begin - length) > NEAR:
             return "memory", address, 1
         return name, address - begin, item
 
-    @functools.cached_property
-    def _symbols(self) -> list[tuple[int, str]]:
-        """The shared arrays in the library: offset and name, a function's local name without the function."""
-        listed = subprocess.run(["nm", "-C", self.library], capture_output=True, text=True).stdout
-        found = re.findall(r"^([0-9a-f]+) [bBuVdD] (.+)$", listed, re.MULTILINE)
-        return sorted((int(offset, 16), name.split("::")[-1]) for offset, name in found)
+    def _shared(self, item: int) -> list[tuple[int, int, int, str]]:
+        """The shared arrays as buffers of elements of `item` bytes."""
+        return [(self.base + offset, size, item, name) for offset, size, name in shared_arrays(self.library)]
 
     @functools.cached_property
     def _lines(self) -> dict[int, int]:
@@ -215,7 +213,7 @@ class Trace:
         who = f"{kernel}, block {event['block']}, thread {event['thread']}, line {self._lines[int(event['where'])]}"
         verb = {"read": "reads", "write": "writes", "atomic": "adds to"}[OPS[event["op"]]]
         if finding["fault"] == BOUNDS:
-            return f"{who}: {verb} {self._beyond(name, index, int(event['address']))}"
+            return f"{who}: {verb} {self._beyond(name, index, int(event['address']), item)}"
         if finding["fault"] == UNWRITTEN:
             return f"{who}: reads shared {name}[{index}], which no thread of the block has written"
         return (
@@ -223,10 +221,19 @@ class Trace:
             f"{self._lines[int(other['where'])]} with no barrier between them: a race"
         )
 
-    def _beyond(self, name: str, index: int, address: int) -> str:
+    def _beyond(self, name: str, index: int, address: int, item: int) -> str:
         """What was asked for and is not there, counted as the source counts: in boxes, if it points to boxes."""
-        for begin, length, item, buffer in self.buffers:
+        for begin, length, _, buffer in [*self.buffers, *self._shared(item)]:
             if buffer == name:
                 unit = self.units.get(name, item)
                 return f"{name}[{(address - begin) // unit}], out of bounds: it has {length // unit} elements"
         return f"{name}[{index}], out of bounds"
+
+
+@functools.cache
+def shared_arrays(library: str) -> list[tuple[int, int, str]]:
+    """The shared arrays of a library's kernels: offset, bytes, and the name without that of the function around it."""
+    listed = subprocess.run(["nm", "-S", "-C", library], capture_output=True, text=True).stdout
+    ours = r"cuda_on_cpu::|\(anonymous|std::|guard |DW\.|(?:thread|block)Idx|(?:grid|block)Dim|completed"
+    found = re.findall(rf"^(\w+) (\w+) [bBuVdD] (?!{ours})(.+)$", listed, re.MULTILINE)
+    return sorted((int(offset, 16), int(size, 16), name.split("::")[-1]) for offset, size, name in found)
