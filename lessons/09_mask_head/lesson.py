@@ -331,9 +331,8 @@ for cells in (14, 28, 56):
 
 # %% [markdown]
 # Too large. Cutting to whole pixels, first and last included, stretches the mask; a pixel more is much for a small object, and
-# little for a large one. Cropping softens the edge, which makes the mask a little smaller again; with 28 cells the two
-# happen to cancel, for the smallest, nearly. Nothing forces us to round. Ask, for the middle of each *pixel*, where in the mask
-# it lies, and read there:
+# little for a large one. How much it shows depends on where the pixels' middles then fall; here 28 cells are lucky. Nothing
+# forces us to round. Ask, for the middle of each *pixel*, where in the mask it lies, and read there:
 
 # %% exercise="paste_exact"
 
