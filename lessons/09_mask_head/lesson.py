@@ -230,8 +230,10 @@ pictures.curves("held-out regions", "steps", "mean IoU", [AT], {name: [each] for
 
 # %% [markdown]
 # Bars are one standard deviation of the three runs. The sigmoids win at every point, and most in the beginning: they have
-# less to learn. Telling the softmax the class gives back a good part of what it loses, but not all. This is a short
-# training of a small head: how far apart the two would end, it does not say; the paper's long training says that a gap stays.
+# less to learn. Telling the softmax the class gives back a good part of what it loses, but not all.
+#
+# Be careful with two things. This is a short training of a small head: how far apart the two would end, it does not say; the
+# paper's long training says that a gap stays. And the features were trained together with sigmoids, which may favour them.
 #
 # ### Break it: read the map of another class
 #
