@@ -226,7 +226,7 @@ print(f"({lab.whose(semantic_map)} semantic_map, {lab.whose(mask_to_box)} mask_t
 
 # %% [markdown]
 # Much better, though not exact: what is still wrong lies *inside* a box, pixels of one person in the box of another.
-# That is the plan of Mask R-CNN: first a box, then a mask within it (lesson 09, to come).
+# That is the plan of Mask R-CNN: first a box, then a mask within it (lesson 09).
 #
 # Islands and cuts were given the true class map, and cuts the true boxes. The small trained model gets neither, only
 # the picture. **Predict** its mean IoU, for things that are three of a kind.
@@ -354,7 +354,7 @@ pictures.masks_in_a_row(image, {"the mask": [masks[1]], **{name: [mask] for name
 # ## A polygon, by hand
 #
 # Nobody paints pixels for hours. Most of COCO's masks are **polygons**: people clicked corners around things. Do it:
-# move the corners of this quick try until the person in the middle is covered well. Then copy the annotation.
+# move the corners of this quick try until the person in the middle is covered well. Then copy the text below the picture.
 
 # %%
 quick_try = [59, 46, 68, 42, 78, 48, 84, 35, 93, 48, 82, 70, 96, 127, 86, 127, 74, 104, 62, 112, 66, 90, 54, 68]

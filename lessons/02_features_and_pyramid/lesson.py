@@ -302,8 +302,9 @@ pictures.sees(mosaic(1), p2, side=3.6)
 #
 # ### Break it: cut the path
 #
-# The heads of our model read mostly P2 (lesson 00). **Predict** the box AP over 40 scenes with the top-down path cut. (**AP**,
-# average precision: how well boxes are found, from 0 to 1; lesson 13, to come. APs counts only objects under 32 × 32 pixels.)
+# How well boxes are found is measured by **AP**, average precision, from 0 to 1 (lesson 13, to come). APs counts only objects
+# under 32 × 32 pixels. The heads of our model read mostly P2 (lesson 00). **Predict** the box AP over 40 scenes with the top-down
+# path cut.
 
 # %%
 my_ap = None

@@ -277,8 +277,8 @@ print(f"proposals: {len(near)} pairs; weights: {weights}; encoded by code that i
 # %% [markdown]
 # Here are the 0.1 and 0.2 of the published models: about the spread of deltas between boxes that already share half of what
 # they cover. The box head learns its deltas multiplied by 10, 10, 5, 5, and `decode` divides by them again; so the numbers to
-# learn have a spread of about 1. **Predict** what that is worth: a box head says "0, 0, 0, 0", move nothing. Its loss, per
-# region (smooth L1), with and without the weights?
+# learn have a spread of about 1. What is that worth? Errors of deltas are measured by **smooth L1**: a small one by its square, a
+# large one by its size. **Predict**: a box head says "0, 0, 0, 0", move nothing. Its loss, per region, with and without the weights?
 
 # %%
 my_without, my_with = None, None
@@ -466,7 +466,7 @@ lab.show(make_anchors, start="levels = []", end="return levels")
 #
 # <details><summary>Answer</summary>
 #
-# dx moves a box by so many widths: a large one gives a box far outside, but a finite one, and clipping to the picture deals with
+# dx moves a box by so many widths: a large one gives a box far outside, but a finite one, and cutting it to the picture deals with
 # it. exp of a number far below 0 is nearly 0: the box is tiny, and boxes that are too small are taken out afterwards.
 #
 # </details>

@@ -305,8 +305,9 @@ print(f"in 100 scenes {int((tops < trial).sum())} of {len(tops)} objects have no
 # ## What we left out, and where to read on
 #
 # - **Sampling.** A few positive anchors among thousands of negative ones: the loss takes only some of each. That is
-#   lesson 05 (to come).
+#   lesson 05.
 # - **Other ways to match.** Fixed thresholds are a choice. ATSS (Zhang et al., 2020) takes them from each object's own
 #   statistics; DETR (Carion et al., 2020) gives each object exactly one query.
 # - **The paper.** Faster R-CNN (Ren et al., 2015), section 3.1.2, has the two rules in one paragraph.
-# - **Next.** Lesson 04k takes the op down to the single CUDA thread; lesson 06 is about what the model says too often.
+# - **Next.** Lesson 05 trains the region proposal network with these matches. Lesson 04k takes the op down to the single CUDA
+#   thread.

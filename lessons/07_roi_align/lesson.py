@@ -336,8 +336,8 @@ lab.show(reference._samples)
 #
 # - `sampling_ratio=-1` takes about one sample per cell, `ceil(RoI side / bins)`.
 # - Half-precision features: sums and coordinates stay in float32.
-# - Which level of the pyramid a RoI is pooled from: lesson 00, `choose_level`. What becomes of the 7 × 7 features: lesson 08 (to
-#   come), and of the 14 × 14 of the mask head: lesson 09 (to come).
+# - Which level of the pyramid a RoI is pooled from: lesson 00, `choose_level`. What becomes of the 7 × 7 features: lesson 08,
+#   and of the 14 × 14 of the mask head: lesson 09.
 # - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 3: RoIAlign, with RoIPool beside it in table 2.
 #   R. Girshick, *Fast R-CNN* (2015), section 2.1: RoIPool.
 # - **Next.** Lesson 07k: the same, down to the thread; and many threads that add to one cell.
