@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as rle
+from touch_page import write_page
 
 from mrcnn import lab
 
@@ -60,13 +61,8 @@ def test_a_polygon_that_is_none(polygon):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with three drawers: one without a polygon, and one twice."""
-    empty, given = lab.polygon_drawer(IMAGE, category_id=3).html(), lab.polygon_drawer(IMAGE, GIVEN).html()
-    file = tmp_path_factory.mktemp("drawer") / "page.html"
-    head = (
-        '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>three</title>'
-    )
-    file.write_text(f"{head}<h1>Three of them</h1>{empty}{given}<p>and</p>{given}")
-    return file.as_uri()
+    empty, given = lab.polygon_drawer(IMAGE, category_id=3), lab.polygon_drawer(IMAGE, GIVEN)
+    return write_page(tmp_path_factory.mktemp("drawer"), empty, given, given)
 
 
 class Drawn:
@@ -243,23 +239,3 @@ def test_without_scripts_a_picture_stands_there(chromium, page):
     assert len(pictures) == 3
     assert "It has 5 points: (10.5, 8), (50, 12.2)" in pictures[1].get_attribute("alt")
     assert pictures[1].size["width"] == 480
-
-
-@pytest.mark.parametrize("scripts", [True, False])
-def test_a_narrow_page_does_not_scroll_sideways(chromium, page, scripts):
-    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
-    chromium.get(page)
-    layout = chromium.execute_cdp_cmd("Page.getLayoutMetrics", {})
-    assert layout["cssContentSize"]["width"] <= 390
-
-
-def test_letters_are_large_enough_and_of_the_pages_colour(chromium, page):
-    chromium.get(page)
-    chromium.execute_script("document.body.style = 'background: #111; color: rgb(221, 221, 221)'")
-    looks = chromium.execute_script("""
-        return [...document.querySelectorAll('.touch p, .touch button, .touch textarea, .touch h4')]
-          .map((each) => [parseFloat(getComputedStyle(each).fontSize), getComputedStyle(each).color])""")
-    assert min(size for size, _ in looks) >= 12
-    assert {colour for _, colour in looks} == {"rgb(221, 221, 221)"}

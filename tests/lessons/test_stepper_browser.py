@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_stepper import PROGRAM, trace
+from touch_page import write_page
 
 from mrcnn import lab
 
@@ -10,14 +11,11 @@ from mrcnn import lab
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with two steppers, the first with two runs, and the second once more."""
-    first = lab.stepper({"with": trace("swap"), "without": trace("swap_too_soon")}, "Two numbers").html()
+    first = lab.stepper({"with": trace("swap"), "without": trace("swap_too_soon")}, "Two numbers")
     boxes = torch.tensor([[0.0, 0, 2, 3], [1, 1, 2, 2]])
     areas = PROGRAM.trace("areas", 1, 2, boxes, torch.zeros(2), torch.zeros(1, dtype=torch.int32))
-    second = lab.stepper({"areas": areas}).html()
-    file = tmp_path_factory.mktemp("stepper") / "page.html"
-    head = '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>two</title>'
-    file.write_text(f"{head}<h1>Two of them</h1>{first}<p>and</p>{second}{second}")
-    return file.as_uri()
+    second = lab.stepper({"areas": areas})
+    return write_page(tmp_path_factory.mktemp("stepper"), first, second, second)
 
 
 class Played:
@@ -156,22 +154,3 @@ def test_without_scripts_a_picture_stands_there(chromium, page):
     assert (
         "thread 1, line 11, and thread 0, line 12, both use tile[1]" in chromium.find_element("tag name", "body").text
     )
-
-
-@pytest.mark.parametrize("scripts", [True, False])
-def test_a_narrow_page_does_not_scroll_sideways(chromium, page, scripts):
-    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
-    chromium.get(page)
-    layout = chromium.execute_cdp_cmd("Page.getLayoutMetrics", {})
-    assert layout["cssContentSize"]["width"] <= 390
-
-
-def test_all_letters_are_large_enough(chromium, page):
-    chromium.get(page)
-    Played(chromium, 0).press(*"\ue014" * 4)  # four times the right arrow
-    sizes = chromium.execute_script("""
-        return [...document.querySelectorAll('.stepper, .stepper *')]
-          .map((each) => parseFloat(getComputedStyle(each).fontSize))""")
-    assert min(sizes) >= 12

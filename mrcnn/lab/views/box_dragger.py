@@ -3,17 +3,14 @@
 The page's script (mrcnn/lab/web/box_dragger.js) works the numbers out anew at every move; here are those of the start.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 
-from PIL import Image
 from torch import Tensor
 
 from mrcnn import boxes as box_maths
 
 from .svg import COLOURS, INK, LETTERS, PAPER, Drawing
-from .touch import Touch
+from .touch import Touch, photograph
 from .view import View
 
 SIDE = 400  # pixels: the longer side of the picture that stands still
@@ -39,7 +36,7 @@ def box_dragger(image: Tensor, anchor: Tensor, box: Tensor, title: str = "") -> 
             raise ValueError(f"the {name} must have a width and a height; got {each.tolist()}")
     title = title or "An anchor, and a box to drag"
     height, width = image.shape[1:]
-    picture = address_of(image)
+    picture = photograph(image)
     told = in_words(anchor, box)
     return Touch(
         "box_dragger",
@@ -62,13 +59,6 @@ def in_words(anchor: Tensor, box: Tensor) -> str:
     return "The anchor, dashed, goes from {}; the box, solid, from {}. ".format(*places) + (
         f"From the anchor to the box: {numbers}. IoU {overlap:.3f}."
     )
-
-
-def address_of(image: Tensor) -> str:
-    """The picture uint8 (3, H, W) as an address that holds all of it."""
-    file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, "jpeg", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def still(picture: str, size: tuple[int, int], anchor: Sequence[float], box: Sequence[float], told: str) -> str:

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .box_dragger import address_of
 from .svg import COLOURS, INK, LETTERS, PAPER, Drawing, width_of
-from .touch import Touch
+from .touch import Touch, photograph
 from .view import View
 
 SIDE = 460  # pixels: the longer side of the picture that stands still
@@ -54,7 +53,7 @@ def keypoint_dragger(
     title = title or "Keypoints to drag"
     truth, points, tolerance = truth.double(), found[:, :2].double(), 2 * sigmas.double()
     height, width = image.shape[1:]
-    data = {"picture": address_of(image), "size": [width, height], "truth": truth.tolist(), "points": points.tolist()}
+    data = {"picture": photograph(image), "size": [width, height], "truth": truth.tolist(), "points": points.tolist()}
     data |= {"area": float(area), "tolerance": tolerance.tolist(), "names": [name.replace("_", " ") for name in names]}
     data |= {"partner": list(partner), "skeleton": [list(bone) for bone in skeleton], "title": title, "hint": HINT}
     told = in_words(data)

@@ -6,20 +6,16 @@ The page's script (mrcnn/lab/web/polygon_drawer.js) does the drawing. Where no s
 stands in its place.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from .svg import COLOURS, INK, PAPER, Drawing
-from .touch import Touch
+from .touch import Touch, photograph
 from .view import View
 
 WIDE = 480  # pixels of the picture that stands still
-LONGEST, MOST_BYTES = 640, 40_000  # of the photograph as it is sent along: its longer side, its JPEG
 COARSE = 200  # a picture of fewer pixels is shown pixel by pixel
 HINT = (
     "Click: a new point. Drag: move one. Arrow keys: the cross-hair, with Shift ten pixels. Enter: add a point, or "
@@ -88,7 +84,7 @@ def still(image: Tensor, points: np.ndarray) -> str:
     scale = WIDE / width
     drawing = Drawing(WIDE, scale * height)
     rendering = "image-rendering: pixelated" if max(width, height) < COARSE else None
-    drawing.add("image", x=0, y=0, width=WIDE, height=drawing.height, href=jpeg(image), style=rendering)
+    drawing.add("image", x=0, y=0, width=WIDE, height=drawing.height, href=photograph(image), style=rendering)
     if len(points):
         places = (points * scale).round(1).tolist()
         drawing.polygon(places, fill=f"{COLOURS[0]}59", stroke=INK, stroke_width=4)
@@ -96,15 +92,3 @@ def still(image: Tensor, points: np.ndarray) -> str:
         for number, (x, y) in enumerate(places):
             drawing.rect(x - 5, y - 5, 10, 10, COLOURS[4], INK, rx=5 * (number > 0))
     return str(drawing)
-
-
-def jpeg(image: Tensor) -> str:
-    """The picture as a data: address, made smaller and coarser until it is light enough to lie in a page."""
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    picture.thumbnail((LONGEST, LONGEST))
-    for quality in (90, 75, 60, 45, 30, 15):
-        file = io.BytesIO()
-        picture.save(file, "jpeg", quality=quality, optimize=True)
-        if file.tell() <= MOST_BYTES:
-            break
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

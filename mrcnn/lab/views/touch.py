@@ -1,15 +1,21 @@
 """Views that can be moved by hand, in a notebook or on a web page: one piece of HTML, with no network."""
 
+import base64
 import dataclasses
 import hashlib
 import html
+import io
 import json
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
+
 from .view import View
 
-__all__ = ["Touch"]
+__all__ = ["Touch", "photograph"]
 
+LONGEST, MOST_BYTES = 640, 40_000  # of a photograph as it is sent along: its longer side, its JPEG
 WEB = Path(__file__).resolve().parents[1] / "web"
 # JupyterLab looks at the focused element itself: without the mark there, "d" twice would delete the cell.
 STARTS = """for (const root of document.querySelectorAll(`[data-touch="${id}"]:not([data-started])`)) {
@@ -69,3 +75,15 @@ class Touch:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         return {"text/html": self.html(), "text/plain": self.description}
+
+
+def photograph(image: Tensor) -> str:
+    """A picture uint8 (3, H, W) as a data: address, made smaller and coarser until it is light enough for a page."""
+    picture = Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
+    picture.thumbnail((LONGEST, LONGEST))
+    for quality in (90, 75, 60, 45, 30, 15):
+        file = io.BytesIO()
+        picture.save(file, "jpeg", quality=quality, optimize=True)
+        if file.tell() <= MOST_BYTES:
+            break
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
