@@ -91,6 +91,15 @@ def test_every_exercise_has_its_place(folder):
 
 
 @every_lesson
+def test_what_is_to_come_is_what_is_not_written(folder):
+    """A reader is not sent to a lesson that is not there, nor told that one is to come which is."""
+    written = {build.number(each) for each in FOLDERS}
+    prose = "\n".join(cell.source for cell in build.notebook(folder).cells if cell.cell_type == "markdown")
+    named = re.findall(r"[Ll]esson\s+(\d\dk?)(,?\s+\(?to\s+come)?", prose)
+    assert [number for number, to_come in named if (number in written) == bool(to_come)] == []
+
+
+@every_lesson
 def test_the_size_of_a_lesson(folder):
     assert sum(len((folder / name).read_text().splitlines()) for name in build.BESIDE) <= LINES
     prose = [cell.source for cell in build.notebook(folder).cells if cell.cell_type == "markdown"]
