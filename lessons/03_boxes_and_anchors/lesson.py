@@ -30,6 +30,7 @@ from mrcnn.anchors import AnchorSettings, cell_anchors, make_anchors
 from mrcnn.data import Playground
 from mrcnn.lab import check
 from mrcnn.lab.views import pictures as views
+from mrcnn.lab.views.curves import Panel, curves
 from mrcnn.lab.views.view import View
 
 # %matplotlib inline
@@ -104,7 +105,8 @@ print(f"IoU by code that is {lab.whose(iou_table)}")
 print(f"1. the last IoU of 0.5 or more: moved by {half[0]:.2f} of the width. You said: {my_sideways}")
 print(f"2. along the diagonal: {half[1]:.2f} of both sides. You said: {my_diagonal}")
 print(f"3. twice as wide and high: {twice:.2f}. You said: {my_twice}")
-pictures.curves(step, falling, "moved by, in parts of its side", "IoU", 0.5)
+shown = {name: (step, values) for name, values in falling.items()}
+curves(Panel("IoU", "moved by, in parts of its side", shown, limits=(0, 1.02), level=0.5), width=8.6)
 
 # %% [markdown]
 # IoU is strict. A box that is off by a third of its width has lost half of its IoU ((1 − s) / (1 + s) = 0.5 for s = 1 / 3).
@@ -410,8 +412,8 @@ places = 20 + 88 * torch.rand(100, 2, generator=torch.Generator().manual_seed(0)
 lines = {}
 for name in ("the playground's", "COCO's"):
     squares = [torch.cat([places - side / 2, places + side / 2], dim=1) for side in sides.tolist()]
-    lines[name] = torch.stack([box_maths.iou(each, trials[name]).amax(1).mean() for each in squares])
-pictures.curves(sides, lines, "side of a square object, in pixels", "mean best IoU", 0.7)
+    lines[name] = sides, torch.stack([box_maths.iou(each, trials[name]).amax(1).mean() for each in squares])
+curves(Panel("mean best IoU", "side of a square object, in pixels", lines, limits=(0, 1.02), level=0.7), width=8.6)
 
 # %% [markdown]
 # COCO's anchors do badly below some 25 pixels. But those of 32 stand 4 pixels apart, and so there is always one in the right

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from mrcnn import visualize
 from mrcnn.lab.views import pictures as views
-from mrcnn.lab.views.pictures import BLUE, GREEN, GREY, INK, LETTERS, ORANGE, RED
+from mrcnn.lab.views.pictures import BLUE, INK, LETTERS, ORANGE, RED
 from mrcnn.lab.views.view import View
 
-LINES = ((BLUE, "-"), (RED, "--"), (GREEN, ":"))
+LINES = ((BLUE, "-"), (RED, "--"))
 
 
 def moves(images: Sequence[Tensor], anchors: Tensor, objects: Tensor, deltas: Tensor, ious: Tensor) -> View:
@@ -25,24 +25,6 @@ def moves(images: Sequence[Tensor], anchors: Tensor, objects: Tensor, deltas: Te
         views.caption(where, *above)
         told.append("{:.0f} by {:.0f} pixels, {}, {}".format(*(thing[2:] - thing[:2]).tolist(), *above))
     return View.of(figure, f"Objects, solid, each with the anchor that overlaps it most, dotted: {'; '.join(told)}.")
-
-
-def curves(x: Tensor, lines: dict[str, Tensor], across: str, up: str, level: float) -> View:
-    """Lines (each as long as x) over x, and a level to compare them with."""
-    figure = views.page(8.6, 3.6)
-    axes = figure.subplots()
-    axes.axhline(level, color=GREY, linewidth=1)
-    for (name, values), (colour, style) in zip(lines.items(), LINES, strict=False):
-        axes.plot(x, values, style, color=colour, linewidth=1.8, label=name)
-    axes.set(ylim=(0, 1.02), xlim=(float(x[0]), float(x[-1])))
-    name_axes(axes, across, up)
-    figure.tight_layout()
-    told = "; ".join(
-        f"{name}: {values[0]:.2f} at first, {values[-1]:.2f} last, most {values.max():.2f} at {x[values.argmax()]:g}, "
-        f"{level:g} or more at {int((values >= level).sum())} of {len(x)} points"
-        for name, values in lines.items()
-    )
-    return View.of(figure, f"{up}, over {across}, {x[0]:g} to {x[-1]:g}. {told}.", lines=True)
 
 
 def name_axes(axes: Axes, across: str, up: str) -> None:
@@ -59,7 +41,7 @@ def histograms(parts: dict[str, tuple[Tensor, Tensor]]) -> View:
     told = []
     for axes, (name, groups) in zip(figure.subplots(2, len(parts) // 2).flat, parts.items(), strict=True):
         limit = float(torch.cat(groups).abs().quantile(0.99))
-        for values, (colour, style), who in zip(groups, LINES, ("small", "large"), strict=False):
+        for values, (colour, style), who in zip(groups, LINES, ("small", "large"), strict=True):
             look = {"histtype": "step", "color": colour, "linestyle": style, "linewidth": 1.6, "density": True}
             axes.hist(values.numpy(), bins=21, range=(-limit, limit), label=f"{who}: spread {values.std():.2g}", **look)
             told.append(f"{name}, {who} objects, spread {values.std():.2g}")

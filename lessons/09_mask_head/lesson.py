@@ -30,6 +30,7 @@ from mrcnn import images, lab, mask_head, ops, roi_heads
 from mrcnn.data import Playground, labels_of
 from mrcnn.engine.evaluate import score, to_coco
 from mrcnn.lab import check
+from mrcnn.lab.views.curves import Panel, curves
 
 torch.set_num_threads(1)  # the networks here are so small that a second thread would only get in the way
 torch.set_grad_enabled(False)  # but for one place
@@ -226,7 +227,7 @@ results = dict(zip(names_of, torch.cat([torch.stack(sigmoid), torch.stack(softma
 for name, values in results.items():
     print(f"{name:<26}IoU {values[:, -1].mean():.3f} ± {values[:, -1].std():.3f}")
 print(f"sigmoid's loss by code that is {lab.whose(mask_loss)}. You said: {my_three}")
-pictures.curves("held-out regions", "steps", "mean IoU", [AT], {name: [each] for name, each in results.items()})
+curves(Panel("mean IoU, held-out regions", "steps", {name: (AT, each) for name, each in results.items()}), width=5.6)
 
 # %% [markdown]
 # Bars are one standard deviation of the three runs. The sigmoids win at every point, and most in the beginning: they have
@@ -354,12 +355,16 @@ for cells in (14, 28, 56):
 print(f"code: {lab.whose(paste_exact)}")
 areas(paste_exact)
 middles = [float(side[(side >= low) & (side < high)].mean()) for low, high in itertools.pairwise(LIMITS)]
-pictures.curves(
-    "pasted as the library does | nothing rounded",
-    "side of the object, pixels",
-    "IoU of a perfect mask",
-    [middles, middles],
-    {f"{cells} x {cells}": [ceilings[cells][None, 1:], exact[cells][None, 1:]] for cells in (14, 28, 56)},
+curves(
+    *(
+        Panel(
+            f"IoU of a perfect mask, {name}",
+            "side of the object, pixels",
+            {f"{cells} x {cells}": (middles, each[1:]) for cells, each in values.items()},
+            limits=(0.7, 1.02),
+        )
+        for name, values in (("pasted as the library does", ceilings), ("nothing rounded", exact))
+    )
 )
 
 # %% [markdown]
@@ -444,8 +449,8 @@ for name, rows in values.items():
     for push, (ap, at_50, at_75) in zip(PUSHES, rows, strict=True):
         print(f"{name:<20} pushed by {push:5.2f}:  AP {ap:.3f}   at .5 {at_50:.3f}   at .75 {at_75:.3f}")
 print(f"code: {lab.whose(paste)}, {lab.whose(paste_exact)}. You said: {my_gain}")
-lines = {name: [torch.tensor([[ap for ap, *_ in rows]])] for name, rows in values.items()}
-pictures.curves("the trained model", "pushed right and down by … pixels", "mask AP", [PUSHES], lines)
+lines = {name: (PUSHES, [ap for ap, *_ in rows]) for name, rows in values.items()}
+curves(Panel("mask AP of the trained model", "pushed right and down by … pixels", lines), width=5.6)
 
 # %% [markdown]
 # The curve without rounding is highest at half a pixel, as the theory says. The two repairs together are worth about ten

@@ -1,14 +1,11 @@
-"""A mask's way from region to picture, two kinds of training, and ceilings by size."""
+"""A mask's way from region to picture, its maps of all classes, and two borders."""
 
 import torch
 from torch import Tensor
 
-from mrcnn.lab.views.maps import row_of_axes
-from mrcnn.lab.views.pictures import BLUE, GREEN, ORANGE, RED, caption, draw_boxes, draw_map, panels
+from mrcnn.lab.views.pictures import ORANGE, RED, caption, draw_boxes, draw_map, panels
 from mrcnn.lab.views.view import View
 from mrcnn.visualize import INK, draw_image, draw_mask
-
-LOOKS = ((BLUE, "o", "-"), (RED, "s", "--"), (GREEN, "^", ":"), (ORANGE, "D", "-."))
 
 
 def opening(image: Tensor, boxes: Tensor, small: Tensor, pasted: Tensor, names: list[str]) -> View:
@@ -41,29 +38,6 @@ def class_maps(maps: Tensor, names: list[str]) -> View:
         f"{name} {100 * (each >= 0.5).float().mean():.0f} %" for name, each in zip(names, maps, strict=True)
     )
     return View.of(figure, f"What each class's map says of one box, by the share of its cells that are on: {told}.")
-
-
-def curves(title: str, across: str, up: str, at: list[list[float]], lines: dict[str, list[Tensor]]) -> View:
-    """A panel per entry of `at`, which are its places; lines[name][panel] (runs, places): means, and bars where there
-    are several runs. `title`, `|` between the panels' own."""
-    figure, axes = row_of_axes(len(at), 4.2)
-    words = []
-    for k, (each, places, name_of) in enumerate(zip(axes, at, title.split("|"), strict=True)):
-        for (name, values), (colour, mark, style) in zip(lines.items(), LOOKS, strict=False):
-            mean = values[k].mean(0)
-            bars = values[k].std(0) if len(values[k]) > 1 else None
-            each.errorbar(places, mean, bars, color=colour, fmt=mark + style, capsize=3, markersize=5, label=name)
-            told = ", ".join(f"{x:.3g}: {y:.2f}" for x, y in zip(places, mean.tolist(), strict=True))
-            words.append(f"{name_of.strip()}, {name}, {told}")
-        each.set(xlabel=across, ylabel=up)
-        each.set_title(name_of.strip(), fontsize=10, loc="left")
-        each.spines[["top", "right"]].set_visible(False)
-        each.legend(frameon=False, fontsize=9)
-    low, high = min(each.get_ylim()[0] for each in axes), max(each.get_ylim()[1] for each in axes)
-    for each in axes:
-        each.set_ylim(low, high + 0.01)
-    figure.tight_layout()
-    return View.of(figure, f"{up} over {across}. " + "; ".join(words) + ".", lines=True)
 
 
 def borders(image: Tensor, truth: Tensor, box: Tensor, masks: dict[str, Tensor]) -> View:

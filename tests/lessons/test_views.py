@@ -5,6 +5,8 @@ import html
 import re
 import xml.etree.ElementTree as ElementTree
 
+import torch
+
 from mrcnn.lab.views.curves import Panel, curves
 from mrcnn.lab.views.pictures import caption, page
 from mrcnn.lab.views.view import View
@@ -53,3 +55,5 @@ def test_curves_tell_their_first_and_last_values_and_few_between():
     letters = {each.text for each in ElementTree.fromstring(view.picture).iter() if each.tag.endswith("text")}
     assert {"recall", "proposals", "ours", "theirs", "100", "loss", "step"} <= letters
     assert curves(Panel("one", "x", {"a": ([1], [2])})).description == "one, against x. a: 2 at 1."
+    runs = curves(Panel("two", "x", {"a": ([1, 2], torch.tensor([[1.0, 3], [2, 7]]))}, level=2))
+    assert runs.description == "two, against x. a: 1.5 at 1, 5 at 2."

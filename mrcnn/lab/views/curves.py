@@ -3,6 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from mrcnn.visualize import INK
 
 from .pictures import BLUE, GREEN, GREY, LETTERS, ORANGE, PINK, RED, page
@@ -16,17 +19,22 @@ TOLD = 6  # points of each curve, at most, in the description
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One pair of axes: curves by their names, each as its x and its y, and what they are."""
+    """One pair of axes: curves by their names, each as its x and its y, and what they are.
+
+    y may have several runs (R, N): drawn is their mean, with bars of one standard deviation to both sides.
+    """
 
     title: str
     across: str  # what x is
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]  # one alone may have "" for a name
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float] | Tensor]]  # one alone may have "" for a name
     log: bool = False  # x by powers of ten
     limits: tuple[float, float] | None = None  # of y
+    level: float | None = None  # of y, to compare with
 
     def in_words(self) -> str:
         told = []
-        for name, (xs, ys) in self.lines.items():
+        for name, (xs, runs) in self.lines.items():
+            ys, _ = mean_and_spread(runs)
             step = max(-(-(len(xs) - 1) // (TOLD - 1)), 1) if len(xs) > 1 else 1
             rows = sorted({*range(0, len(xs), step), len(xs) - 1})
             told.append(
@@ -35,15 +43,24 @@ class Panel:
         return f"{self.title}, against {self.across}. {'; '.join(told)}."
 
 
+def mean_and_spread(runs: Sequence[float] | Tensor) -> tuple[Tensor, Tensor | None]:
+    """Of several runs (R, N), or of one (N,), which has no spread."""
+    values = torch.as_tensor(runs, dtype=torch.float64)
+    return (values, None) if values.dim() < 2 else (values.mean(0), values.std(0))
+
+
 def curves(*panels: Panel, width: float = 10.8, height: float = 3.4) -> View:
     """Panels beside one another, each with its curves and their names."""
     figure = page(width, height)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for where, panel in zip(axes, panels, strict=True):
-        for (name, (xs, ys)), (colour, dashes, marker) in zip(panel.lines.items(), LOOKS, strict=False):
+        if panel.level is not None:
+            where.axhline(panel.level, color=GREY, linewidth=1)
+        for (name, (xs, runs)), (colour, dashes, marker) in zip(panel.lines.items(), LOOKS, strict=False):
             every = max(len(xs) // 10, 1)
-            where.plot(xs, ys, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4.5,
-                       markevery=every, label=name)  # fmt: skip
+            ys, bars = mean_and_spread(runs)
+            where.errorbar(xs, ys, bars, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4.5,
+                           markevery=every, label=name, capsize=3)  # fmt: skip
         if panel.log:
             where.set_xscale("log")
             last = max(max(xs) for xs, _ in panel.lines.values())
