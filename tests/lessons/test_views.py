@@ -56,4 +56,4 @@ def test_curves_tell_their_first_and_last_values_and_few_between():
     assert {"recall", "proposals", "ours", "theirs", "100", "loss", "step"} <= letters
     assert curves(Panel("one", "x", {"a": ([1], [2])})).description == "one, against x. a: 2 at 1."
     runs = curves(Panel("two", "x", {"a": ([1, 2], torch.tensor([[1.0, 3], [2, 7]]))}, level=2))
-    assert runs.description == "two, against x. a: 1.5 at 1, 5 at 2."
+    assert runs.description == "two, against x. a: 1.5 ± 0.71 at 1, 5 ± 2.8 at 2."

@@ -34,12 +34,13 @@ class Panel:
     def in_words(self) -> str:
         told = []
         for name, (xs, runs) in self.lines.items():
-            ys, _ = mean_and_spread(runs)
+            ys, bars = mean_and_spread(runs)
+            values = [f"{y:.3g}" for y in ys.tolist()]
+            if bars is not None:
+                values = [f"{value} ± {bar:.2g}" for value, bar in zip(values, bars.tolist(), strict=True)]
             step = max(-(-(len(xs) - 1) // (TOLD - 1)), 1) if len(xs) > 1 else 1
             rows = sorted({*range(0, len(xs), step), len(xs) - 1})
-            told.append(
-                f"{name}: " * bool(name) + ", ".join(f"{float(ys[row]):.3g} at {float(xs[row]):.3g}" for row in rows)
-            )
+            told.append(f"{name}: " * bool(name) + ", ".join(f"{values[row]} at {float(xs[row]):.3g}" for row in rows))
         return f"{self.title}, against {self.across}. {'; '.join(told)}."
 
 
