@@ -270,19 +270,27 @@ def predict(
 
 
 @cli.command()
-@click.option("--out", type=FOLDER, required=True, help="Folder for images/, instances.json, person_keypoints.json.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for images/ and the JSON files.")
 @click.option("--images", type=click.IntRange(1), required=True, help="How many scenes.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--size", type=click.IntRange(32), default=128, show_default=True, help="Width and height in pixels.")
-def playground(out: Path, images: int, seed: int, size: int) -> None:
+@click.option(
+    "--style",
+    type=click.Choice(["photo", "ink"]),
+    default="photo",
+    show_default=True,
+    help="photo: people and solid things; ink: drawings of other things.",
+)
+def playground(out: Path, images: int, seed: int, size: int, style: str) -> None:
     """Write playground scenes as a COCO-format data set."""
     from tqdm import tqdm
 
     from mrcnn.data import Playground, write_coco
 
     with tqdm(total=images, desc="drawing", unit=" scenes", disable=None, leave=False) as bar:
-        write_coco(Playground(images, seed, size), out, lambda _index: bar.update())
-    click.echo(f"{images} scenes in {out / 'images'}; instances.json and person_keypoints.json beside it")
+        write_coco(Playground(images, seed, size, style), out, lambda _index: bar.update())
+    files = " and ".join(sorted(file.name for file in out.glob("*.json")))
+    click.echo(f"{images} scenes in {out / 'images'}; {files} beside it")
 
 
 @cli.command()

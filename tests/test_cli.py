@@ -71,6 +71,13 @@ def test_playground_writes_what_pycocotools_loads(scenes, capfd):
     assert len(truth.imgs) == len(list((scenes / "images").glob("*.png"))) == 8
 
 
+def test_playground_in_ink(tmp_path, capfd):
+    assert run("playground", "--out", tmp_path, "--images", 2, "--style", "ink") == 0
+    assert "2 scenes" in (told := capfd.readouterr().out)
+    assert "instances.json beside" in told
+    assert [each["name"] for each in COCO(str(tmp_path / "instances.json")).cats.values()][0] == "house"
+
+
 def test_train_leaves_a_model_and_what_to_look_at(trained, scenes):
     assert [row["step"] for row in read_table(trained / "losses.csv")] == [1, 2, 3, 4]
     assert [row["step"] for row in read_table(trained / "metrics.csv")] == [2, 4]

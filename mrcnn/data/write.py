@@ -1,4 +1,4 @@
-"""Data sets written out as COCO files: images/, instances.json, person_keypoints.json."""
+"""Data sets written out as COCO files: images/, instances.json and, with keypoints, person_keypoints.json."""
 
 import json
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def coco_json(dataset, on_record: Callable[[torch.Tensor, dict], None] = lambda 
 
 
 def write_coco(dataset, out_dir: str | Path, on_picture: Callable[[int], None] = lambda number: None) -> None:
-    """Write a data set as out_dir/images/*.png, instances.json and person_keypoints.json.
+    """Write a data set as out_dir/images/*.png, instances.json and, if it has keypoints, person_keypoints.json.
 
     The first file has every object, without keypoints; the second the objects of `keypoint_labels` under the same ids,
     with keypoints. Masks, boxes and keypoints read back exactly. on_picture(i) is called after picture i, for a
@@ -93,7 +93,8 @@ def write_coco(dataset, out_dir: str | Path, on_picture: Callable[[int], None] =
         "annotations": [{k: v for k, v in a.items() if k not in PERSON_KEYS} for a in full["annotations"]],
         "categories": [{k: c[k] for k in ("id", "name", "supercategory")} for c in full["categories"]],
     }
-    for name, content in (("instances.json", instances), ("person_keypoints.json", people)):
+    files = {"instances.json": instances} | ({"person_keypoints.json": people} if ids else {})
+    for name, content in files.items():
         half = out_dir / (name + ".part")  # renamed when whole, so that no half-written file is ever read
         half.write_text(json.dumps(content))
         half.replace(out_dir / name)

@@ -25,6 +25,7 @@ from mrcnn.data.playground.people import (
     draw_person,
     random_pose,
 )
+from mrcnn.data.playground.scene import MIN_PIXELS, MIN_SHARE
 from mrcnn.data.playground.shapes import draw_ball, draw_ring
 
 LIGHT = (0.0, 0.0, 1.0)
@@ -105,8 +106,8 @@ def test_what_is_nearly_covered_is_left_out(records):
     for index, (_, target) in enumerate(records):
         _, things, _ = module.make_scene(5, index)
         for thing, area in zip(things, target["area"].tolist(), strict=True):
-            assert area >= module.MIN_PIXELS
-            assert area >= module.MIN_SHARE * (thing.layer.part >= 0).sum()
+            assert area >= MIN_PIXELS
+            assert area >= MIN_SHARE * (thing.layer.part >= 0).sum()
 
 
 def test_limb_is_all_points_near_its_axis():
@@ -239,7 +240,7 @@ def test_other_sizes(size):
         assert image.shape == (3, size, size)
         assert target["masks"].shape[1:] == (size, size)
         assert target["boxes"].max() <= size
-        assert target["area"].min() >= module.MIN_PIXELS * (size / 128) ** 2
+        assert target["area"].min() >= MIN_PIXELS * (size / 128) ** 2
 
 
 def test_bad_arguments():

@@ -5,6 +5,7 @@ A scene is made in this order: choose the things, draw each on a layer of its ow
 then do to it what a camera does. The masks are cut from the same map of owners that the painting follows.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,33 +14,15 @@ from PIL import Image, ImageFilter
 
 from ..masks import tight_boxes
 from ..write import coco_json
-from .canvas import Layer, Light, noise, random_colour, random_light
+from . import ink
+from .canvas import Light, noise, random_colour, random_light
 from .people import KEYPOINT_FLIP, KEYPOINT_NAMES, SKELETON, draw_person, person_palette
+from .scene import Thing, camera, place, resolve
 from .shapes import DRAW, RADIUS, backdrop, draw_coin
 
 CATEGORIES = ["background", "person", "ball", "box", "triangle", "star", "ring"]
 PERSON, BALL = 1, 2
 COIN_TABLES = 0.12  # the share of scenes with many discs on a table
-MIN_PIXELS, MIN_SHARE = 40, 0.35  # what must be in sight of a thing: pixels (of 128 × 128), and part of what is drawn
-
-
-class Thing(NamedTuple):
-    """A thing on its layer. palette (P, 3) are its parts' colours; keypoints and sight are None but for people."""
-
-    label: int
-    layer: Layer
-    palette: np.ndarray
-    keypoints: np.ndarray | None = None
-    sight: np.ndarray | None = None
-
-
-def place(rng: np.random.Generator, size: int, taken: list[tuple[float, float]], margin: float) -> tuple[float, float]:
-    """A centre for a thing: of two random places the one further from the things that are there."""
-    spots = (margin + (1 - 2 * margin) * rng.random((2, 2))) * size
-    if not taken:
-        return tuple(spots[0].tolist())
-    gaps = np.hypot(*(spots[:, None] - np.array(taken)).transpose(2, 0, 1)).min(1)
-    return tuple(spots[gaps.argmax()].tolist())
 
 
 def choose_things(rng: np.random.Generator, size: int, light: Light, grey: bool, behind: list) -> list[Thing]:
@@ -87,27 +70,6 @@ def coin_table(rng: np.random.Generator, size: int, light: Light, grey: bool, be
     return things
 
 
-def resolve(things: list[Thing], size: int) -> tuple[list[Thing], np.ndarray]:
-    """Who stays, and the map of owners (size, size): the index of the thing seen at each pixel, -1 for the backdrop.
-
-    From front to back: a thing with too little left in sight is dropped, and so does not cover what is behind it.
-    """
-    least = MIN_PIXELS * (size / 128) ** 2
-    free = np.ones((size, size), dtype=bool)
-    kept: list[tuple[Thing, np.ndarray]] = []
-    for thing in reversed(things):
-        drawn = thing.layer.part >= 0
-        seen = drawn & free[thing.layer.window]
-        if seen.sum() >= max(least, MIN_SHARE * drawn.sum()):
-            free[thing.layer.window] &= ~drawn
-            kept.append((thing, seen))
-    kept.reverse()
-    owner = np.full((size, size), -1, dtype=np.int8)
-    for k, (thing, seen) in enumerate(kept):
-        owner[thing.layer.window][seen] = k
-    return [thing for thing, _ in kept], owner
-
-
 def cast_shadow(rng: np.random.Generator, picture: np.ndarray, solid: np.ndarray, light: Light) -> None:
     """Darken the backdrop where the things, `solid` (H, W) bool, keep the lamp from it: away from it and soft."""
     depth, length = 0.3 + 0.4 * rng.random(), len(picture) / 128 * (1 + 3 * rng.random())
@@ -116,24 +78,6 @@ def cast_shadow(rng: np.random.Generator, picture: np.ndarray, solid: np.ndarray
     shadow.paste(Image.fromarray(solid.view(np.uint8) * np.uint8(255)), away)
     shadow = np.asarray(shadow.filter(ImageFilter.BoxBlur(0.8 * length)), dtype=np.float32)
     picture *= (1 - depth / 255 * shadow)[:, :, None]
-
-
-def camera(rng: np.random.Generator, picture: np.ndarray, grey: bool) -> np.ndarray:
-    """What a camera does: contrast, exposure, a little blur, grain. (H, W, 3) float32 to uint8."""
-    u = rng.random(5).tolist()
-    contrast, exposure = 0.7 + 0.4 * u[0], 0.15 * (u[1] - 0.5)
-    height, width, _ = picture.shape
-    strength = 255 * (0.005 + 0.035 * u[2] * u[2])
-    picture = picture * (255 * contrast)
-    level = 255 * (0.5 + exposure - 0.5 * contrast)
-    picture += level + strength * noise(rng, "grain", height, width)[:, :, None]
-    if not grey:  # a part of the grain has a colour
-        for channel in range(3):
-            picture[:, :, channel] += 0.5 * strength * noise(rng, "grain", height, width)
-    picture = np.clip(picture, 0, 255, out=picture).astype(np.uint8)
-    if u[3] < 0.7:
-        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(0.3 + 0.5 * u[4])))
-    return picture
 
 
 def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list[Thing], np.ndarray]:
@@ -162,6 +106,17 @@ def make_scene(seed: int, index: int, size: int = 128) -> tuple[np.ndarray, list
     return camera(rng, picture, grey), things, owner
 
 
+class Style(NamedTuple):
+    """What a playground draws: its categories, how a scene of them is made, and which label is a person's, if any."""
+
+    categories: list[str]
+    make_scene: Callable[[int, int, int], tuple[np.ndarray, list[Thing], np.ndarray]]
+    person: int | None
+
+
+STYLES = {"photo": Style(CATEGORIES, make_scene, PERSON), "ink": Style(ink.CATEGORIES, ink.make_scene, None)}
+
+
 def record_keypoints(thing: Thing, index: int, owner: np.ndarray) -> np.ndarray:
     """Keypoints (17, 3) as COCO has them: v = 2 in sight, 1 hidden, 0 (and 0, 0) outside the picture."""
     keypoints = np.zeros((len(KEYPOINT_NAMES), 3), dtype=np.float32)
@@ -177,23 +132,27 @@ def record_keypoints(thing: Thing, index: int, owner: np.ndarray) -> np.ndarray:
 class Playground(torch.utils.data.Dataset):
     """`num_images` scenes of size × size pixels, each made afresh, always the same, from (seed, its index).
 
+    style "photo" are scenes of people and solid things, "ink" are drawings of other things, without keypoints.
+
     `playground[i]` is (image uint8 (3, size, size), target), the target a dict of boxes float32 (K, 4), labels int64
     (K,), masks uint8 (K, size, size), keypoints float32 (K, 17, 3), area float32 (K,) in pixels of the mask,
     iscrowd int64 (K,), image_id int.
     """
 
-    def __init__(self, num_images: int, seed: int = 0, size: int = 128):
+    def __init__(self, num_images: int, seed: int = 0, size: int = 128, style: str = "photo"):
         if num_images < 0 or seed < 0:
             raise ValueError(f"num_images and seed must not be negative; got {num_images} and {seed}")
         if size < 32:
             raise ValueError(f"size must be at least 32 pixels; got {size}")
-        self.num_images, self.seed, self.size = num_images, seed, size
-        self.categories = list(CATEGORIES)
-        self.category_ids = list(range(len(CATEGORIES)))
-        self.keypoint_names = list(KEYPOINT_NAMES)
-        self.keypoint_flip = list(KEYPOINT_FLIP)
-        self.skeleton = list(SKELETON)
-        self.keypoint_labels = {PERSON}
+        if style not in STYLES:
+            raise ValueError(f"style must be one of {', '.join(STYLES)}; got {style!r}")
+        self.num_images, self.seed, self.size, self.style = num_images, seed, size, style
+        categories, _, person = STYLES[style]
+        self.categories, self.category_ids = list(categories), list(range(len(categories)))
+        self.keypoint_names = list(KEYPOINT_NAMES) if person else []
+        self.keypoint_flip = list(KEYPOINT_FLIP) if person else []
+        self.skeleton = list(SKELETON) if person else []
+        self.keypoint_labels = {person} if person else set()
 
     def __len__(self) -> int:
         return self.num_images
@@ -201,17 +160,19 @@ class Playground(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict]:
         if not 0 <= index < self.num_images:
             raise IndexError(f"scene {index} of a playground of {self.num_images}")
-        picture, things, owner = make_scene(self.seed, index, self.size)
+        picture, things, owner = STYLES[self.style].make_scene(self.seed, index, self.size)
         masks = owner == np.arange(len(things), dtype=np.int8)[:, None, None]
         target = {
             "boxes": torch.from_numpy(tight_boxes(masks)),
             "labels": torch.tensor([thing.label for thing in things]),
             "masks": torch.from_numpy(masks.view(np.uint8)),
-            "keypoints": torch.from_numpy(np.stack([record_keypoints(t, k, owner) for k, t in enumerate(things)])),
             "area": torch.from_numpy(masks.sum((1, 2)).astype(np.float32)),
             "iscrowd": torch.zeros(len(things), dtype=torch.int64),
             "image_id": index,
         }
+        if self.keypoint_names:
+            rows = [record_keypoints(thing, k, owner) for k, thing in enumerate(things)]
+            target["keypoints"] = torch.from_numpy(np.stack(rows))
         return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))), target
 
     def sizes(self) -> list[tuple[int, int]]:
