@@ -157,6 +157,14 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option("--average", type=float, help="Decay per step of the averaged weights; 0: none.")
 @click.option("--bfloat16", is_flag=True, default=None, help="Forward pass in bfloat16.")
 @click.option("--frozen-stages", type=int, help="How many of the backbone's five stages are not trained.")
+@click.option("--last-layers-only", is_flag=True, default=None, help="Train nothing but the last layers of the heads.")
+@click.option("--unlabelled", type=FOLDER, help="More pictures, without labels: a teacher finds what is in them.")
+@click.option(
+    "--teacher",
+    type=click.Choice(["average", "start"]),
+    help="The average of the weights, or the model of --weights as it is.  [default: average]",
+)
+@click.option("--pseudo-score", type=click.FloatRange(0, 1), help="The teacher's score that counts.  [default: 0.7]")
 @click.option("--group-shapes/--mix-shapes", default=None, help="Batches of upright or of wide pictures.")
 @click.option(
     "--augment",
@@ -184,6 +192,7 @@ def train(
     steps: int | None,
     seconds: float | None,
     batch_size: int | None,
+    unlabelled: Path | None,
     resume: bool,
     device: str | None,
     **chosen: Any,
@@ -202,6 +211,7 @@ def train(
         budget={"steps": steps, "seconds": seconds},
         batch_size=batch_size,
         chosen=_given(**chosen),
+        unlabelled=unlabelled,
         resume=resume,
         device=device,
         say=click.echo,

@@ -110,6 +110,17 @@ def test_resuming_without_validation_pictures_says_what_is_measured(trained, sce
     assert set(json.loads((out / "metrics.json").read_text())) == {"train_seconds", "train_steps"}
 
 
+def test_train_with_pictures_without_labels(scenes, trained, tmp_path, capsys):
+    options = ["--weights", trained / "model.pt", "--steps", 1, "--batch-size", 2, "--unlabelled", scenes / "images"]
+    assert run("train", *data(scenes), *options, "--teacher", "start", "--out", tmp_path / "a") == 0
+    assert "playground_rcnn on 8 pictures, 6 categories, and 8 pictures without labels" in capsys.readouterr().out
+    assert run("train", *data(scenes), *options, "--average", 0, "--out", tmp_path / "b") == 1
+    assert "give average, a decay" in capsys.readouterr().err
+    options[-1] = tmp_path / "none"
+    assert run("train", *data(scenes), *options, "--out", tmp_path / "c") == 1
+    assert f"there is no folder {tmp_path / 'none'} of pictures" in capsys.readouterr().err
+
+
 def test_a_request_to_stop_ends_the_last_evaluation(scenes, tmp_path, monkeypatch, capsys):
     def evaluate(*_arguments, **_options):
         os.kill(os.getpid(), signal.SIGTERM)

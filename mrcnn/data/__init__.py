@@ -6,6 +6,7 @@ import torch
 
 from .coco import CocoDataset
 from .dataset_report import Report, report
+from .folder import PictureFolder
 from .memory import InMemory
 from .pictures import PictureError, read_picture
 from .playground import Playground
@@ -15,6 +16,7 @@ __all__ = [
     "CocoDataset",
     "InMemory",
     "PictureError",
+    "PictureFolder",
     "Playground",
     "Report",
     "collate",

@@ -87,6 +87,9 @@ class SeededPictures(Dataset):
     def __init__(self, dataset: Any, seed: int, augment: Augment | None = None):
         self.dataset, self.seed, self.augment = dataset, seed, augment
 
+    def __len__(self) -> int:
+        return len(self.dataset)
+
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, dict]:
         step, picture = key
         seed = mixed_seed("picture", self.seed, step, picture)

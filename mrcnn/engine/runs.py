@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mrcnn.data import CocoDataset, Playground
+from mrcnn.data import CocoDataset, PictureFolder, Playground
 from mrcnn.engine import demo, distributed
 from mrcnn.engine.build_model import model_to_train, trained_model
 from mrcnn.engine.csv_log import read_table
@@ -81,6 +81,7 @@ def train_run(
     budget: dict[str, Any],
     batch_size: int | None,
     chosen: dict[str, Any],
+    unlabelled: Path | None = None,
     resume: bool,
     device: str | None,
     say: Say,
@@ -103,11 +104,13 @@ def train_run(
         if weights is not None and not model.builder.startswith("playground"):
             settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
         settings = replace(settings, **chosen)
-        if settings.frozen_stages and weights is None and backbone_weights is None:
-            say(f"frozen_stages={settings.frozen_stages} freezes random weights: there are none to start from")
-        say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories")
+        if (settings.frozen_stages or settings.last_layers_only) and weights is None and backbone_weights is None:
+            say("what is frozen has random weights: there are none to start from")
+        others = None if unlabelled is None else PictureFolder(unlabelled)
+        besides = "" if others is None else f", and {len(others)} pictures without labels"
+        say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories{besides}")
         measure = _measure(test, out, settings.workers) if test is not None else None
-        report = train(model.to(where), dataset, settings, out=out, evaluate=measure, resume=resume)
+        report = train(model.to(where), dataset, settings, unlabelled=others, out=out, evaluate=measure, resume=resume)
         if test is not None:
             metrics = last_evaluation(model, test, settings.workers, out)
         else:

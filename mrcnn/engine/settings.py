@@ -41,6 +41,11 @@ class TrainSettings:
     average: float = 0.0  # decay per step of the averaged weights; 0: no average
     bfloat16: bool = False  # forward pass under autocast
     frozen_stages: int = 0  # of the backbone's stages (a ResNet: stem, layer1 … layer4), from the picture on
+    last_layers_only: bool = False  # of each head; everything before them stays as it was
+    teacher: str = (
+        "average"  # of pictures without labels, if there are any; or "start": the weights training began with
+    )
+    pseudo_score: float = 0.7  # what the teacher must be sure of (Unbiased Teacher, section 4.1)
     group_shapes: bool = False  # upright with upright, wide with wide: less padding
     augment: str = "none"  # or another of AUGMENTATIONS
     workers: int = 0  # processes that fetch pictures; 0: the training process does
@@ -69,6 +74,8 @@ class TrainSettings:
             ("average", 0 <= self.average < 1, "a decay from 0 to below 1"),
             ("clip", self.clip is None or self.clip > 0, "more than 0, or None"),
             ("frozen_stages", 0 <= self.frozen_stages <= 5, "0 to 5 (the stem and four layers)"),
+            ("teacher", self.teacher in ("average", "start"), "'average' or 'start'"),
+            ("pseudo_score", 0 <= self.pseudo_score <= 1, "a score from 0 to 1"),
             ("workers", self.workers >= 0, "0 or more"),
             ("checkpoint_every", self.checkpoint_every >= 0, "0 or more"),
             ("evaluate_every", self.evaluate_every >= 0, "0 or more"),

@@ -10,8 +10,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from mrcnn import model_file
-from mrcnn.backbone import freeze_stages
 from mrcnn.data import labels_of
 from mrcnn.engine import checkpoint, distributed
 from mrcnn.engine.csv_log import CsvLog, Progress
 from mrcnn.engine.dataloader import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
+from mrcnn.engine.freeze import freeze, to_training
+from mrcnn.engine.pseudo_labels import Teacher, easy_pictures
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.signals import Stopped, StopRequests
@@ -55,15 +56,17 @@ def train(
     dataset: Any,
     settings: TrainSettings,
     *,
+    unlabelled: Sequence[Tensor] | None = None,
     out: str | Path | None = None,
     evaluate: Evaluate | None = None,
     resume: bool = False,
 ) -> TrainingReport:
     """Trains ``model`` in place; it ends with the averaged weights (if there is an average), in evaluation mode.
 
-    ``dataset[i]`` gives (image, target). ``evaluate(model, step)`` gives numbers to record every
-    ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints and, at the
-    end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
+    ``dataset[i]`` gives (image, target). With ``unlabelled``, pictures uint8 (3, H, W), half of each batch are of
+    these, with targets from a teacher (`mrcnn.engine.pseudo_labels`). ``evaluate(model, step)`` gives numbers to record
+    every ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints and, at
+    the end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
 
     Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read or
     another run is at work in ``out``, and Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. However a run
@@ -71,7 +74,7 @@ def train(
     """
     folder = None if out is None else Path(out)
     with checkpoint.hold(folder):
-        run = Run(model, dataset, settings, folder)
+        run = Run(model, dataset, settings, folder, unlabelled)
         if resume:
             run.resume()
         else:
@@ -83,16 +86,28 @@ def train(
 class Run:
     """A training run, and all that it carries from step to step."""
 
-    def __init__(self, model: nn.Module, dataset: Any, settings: TrainSettings, out: Path | None):
-        processes = distributed.world_size()
-        if settings.batch_size % processes:
-            raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {settings.batch_size}")
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Any,
+        settings: TrainSettings,
+        out: Path | None,
+        unlabelled: Sequence[Tensor] | None = None,
+    ):
+        kinds = 1 if unlabelled is None else 2  # of pictures, with labels and without
+        if settings.batch_size % (kinds * distributed.world_size()):
+            shares = f"{distributed.world_size()} processes" + ", with and without labels" * (kinds - 1)
+            parts = kinds * distributed.world_size()
+            raise ValueError(f"batch_size must be a multiple of {parts} ({shares}), got {settings.batch_size}")
         self.model, self.settings, self.out = model, settings, out
         self.device = next(model.parameters()).device
-        self.frozen = freeze(model, settings.frozen_stages)
+        freeze(model, settings)
         model.labels = labels_of(dataset)
         self.optimizer = make_optimizer(model, settings)
         self.average = AveragedModel(model, multi_avg_fn=self._average) if settings.average else None
+        self.labelled, self.unlabelled = settings.batch_size // kinds, unlabelled
+        average = None if self.average is None else self.average.module
+        self.teacher = None if unlabelled is None else Teacher(model, average, settings)
         self.groups = shape_groups(dataset) if settings.group_shapes else None
         self.bfloat16 = settings.bfloat16 and (self.device.type != "cpu" or multiplies_bfloat16())
         if settings.bfloat16 and not self.bfloat16:
@@ -109,12 +124,9 @@ class Run:
 
     def go(self, dataset: Any, evaluate: Evaluate | None) -> None:
         settings, main = self.settings, distributed.is_main()
-        pictures = SeededPictures(dataset, settings.seed, augmentation(settings.augment, dataset))
-        order = Order(len(dataset), settings.batch_size, settings.seed, self.groups)
-        steps = Steps(order, self.step, settings.steps)
-        batches = iter(make_loader(pictures, steps, settings.workers, pin=self.device.type == "cuda"))
+        batches = self._batches(dataset)
         parallel = self._parallel()
-        self._to_training()
+        to_training(self.model)
         self.buffers = self._buffers()
         log = CsvLog(self.out if main else None, self.step, settings.tensorboard)
         progress = Progress(shown=main)
@@ -176,6 +188,26 @@ class Run:
         self.report.losses.append(row)
         return row, stopping > 0
 
+    def _batches(self, dataset: Any) -> Iterator[tuple[list[Tensor], list[dict]]]:
+        """The pictures and targets of each step from the present one on."""
+        settings = self.settings
+        pictures = SeededPictures(dataset, settings.seed, augmentation(settings.augment, dataset))
+        labelled = self._loader(pictures, self.labelled, self.groups)
+        if self.teacher is None:
+            yield from labelled
+            return
+        easy = self._loader(easy_pictures(self.unlabelled, settings), settings.batch_size - self.labelled, None)
+        for (images, targets), others in zip(labelled, easy, strict=True):
+            with self._autocast():
+                taught, found = self.teacher.teach(*others, self.step)
+            yield images + taught, targets + found
+
+    def _loader(self, pictures: SeededPictures, count: int, groups: Tensor | None) -> Any:
+        """The loader of so many of the pictures for each step."""
+        order = Order(len(pictures), count, self.settings.seed, groups)
+        steps = Steps(order, self.step, self.settings.steps)
+        return make_loader(pictures, steps, self.settings.workers, pin=self.device.type == "cuda")
+
     def _fetch(self, batches: Any) -> tuple[list[Tensor], list[dict]]:
         images, targets = next(batches)
         if self.device.type == "cpu":
@@ -188,7 +220,7 @@ class Run:
 
     def _forward(self, parallel: nn.Module, images: list[Tensor], targets: list[dict]) -> dict[str, Tensor]:
         try:
-            with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
+            with self._autocast():
                 return parallel(images, targets)
         except ValueError as error:  # a broken target, or numbers so large that a box is no longer one
             raise TrainingError(f"step {self.step + 1} could not be taken with {_names(targets)}: {error}") from error
@@ -208,7 +240,7 @@ class Run:
                 row = {"step": self.step, **evaluate(self.best_model().eval(), self.step)}
         except KeyboardInterrupt:
             return None
-        self._to_training()
+        to_training(self.model)
         self.report.metrics.append(row)
         return row
 
@@ -314,10 +346,8 @@ class Run:
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _to_training(self) -> None:
-        self.model.train()
-        for stage in self.frozen:
-            stage.eval()  # a batch norm that is not trained does not follow the new pictures either
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def _parallel(self) -> nn.Module:
         if distributed.world_size() == 1:
@@ -328,15 +358,6 @@ class Run:
         """Exponential moving average; at first shorter, so that the random start is soon forgotten."""
         decay = min(self.settings.average, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
-
-
-def freeze(model: nn.Module, stages: int) -> list[nn.Module]:
-    """Stops the training of the first stages of the backbone; returns all of its stages that are not trained."""
-    if stages == 0:
-        return []
-    body = model.backbone.body
-    freeze_stages(body, trainable=max(0, len(getattr(body, "stages", [])) - stages))
-    return [stage for stage in body.stages if not any(p.requires_grad for p in stage.parameters())]
 
 
 def _names(targets: list[dict]) -> str:

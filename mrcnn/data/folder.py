@@ -1,0 +1,51 @@
+"""Pictures without annotations: a folder of them, and records that say nothing of what is in them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .pictures import read_picture
+
+
+class PictureFolder(Sequence):
+    """The pictures of a folder and of those within it, by name, each uint8 (3, H, W) as `read_picture` gives it."""
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder} of pictures")
+        kinds = Image.registered_extensions()
+        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in kinds and file.is_file())
+        if not self.files:
+            raise ValueError(f"{folder} has no pictures")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return read_picture(self.files[index])
+
+
+class WithoutObjects(torch.utils.data.Dataset):
+    """Pictures uint8 (3, H, W) as records (image, target) with no objects: what training's loader asks for."""
+
+    def __init__(self, pictures: Sequence[Tensor]):
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        image = self.pictures[index]
+        return image, {
+            "boxes": torch.zeros(0, 4),
+            "labels": torch.zeros(0, dtype=torch.int64),
+            "masks": torch.zeros((0, *image.shape[-2:]), dtype=torch.uint8),
+            "area": torch.zeros(0),
+            "iscrowd": torch.zeros(0, dtype=torch.int64),
+            "image_id": f"unlabelled {index}",
+        }

@@ -1,0 +1,199 @@
+"""Learning from pictures without labels: who teaches, what becomes a target, and that it moves with its picture."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from fakes import HandMade
+from PIL import Image
+from torch import nn
+
+import mrcnn
+from mrcnn.data import PictureFolder
+from mrcnn.data.augment import PADDING
+from mrcnn.data.folder import WithoutObjects
+from mrcnn.engine.pseudo_labels import Teacher, pseudo_target
+from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.train import train
+
+
+class Seen:
+    """What the models of a run were asked, teacher and student alike."""
+
+    def __init__(self):
+        self.teacher, self.student, self.targets = [], [], []
+
+    def __deepcopy__(self, _memo):
+        return self  # the teacher is a copy of the student
+
+
+class Dark(nn.Module):
+    """A detector that knows one thing: what is dark is an object of label 1. Its loss teaches its weight to be 3."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen = Seen()
+
+    def forward(self, images, targets=None):
+        if targets is None:
+            self.seen.teacher.append(self.weight.item())
+            return [self.find(image) for image in images]
+        self.seen.student.append(self.weight.item())
+        self.seen.targets.append(targets)
+        return {"loss": (self.weight - 3) ** 2}
+
+    @staticmethod
+    def find(image):
+        mask = image[0] < 50
+        rows, columns = mask.nonzero().T
+        box = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+        return {
+            "boxes": box[None],
+            "labels": torch.tensor([1]),
+            "scores": torch.tensor([0.9]),
+            "masks": mask[None, None].float(),
+        }
+
+
+def spots(count: int) -> list[torch.Tensor]:
+    """Grey pictures, as what augmentation pads with, with a black rectangle each, at another place."""
+    pictures = torch.full((count, 3, 60, 80), PADDING, dtype=torch.uint8)
+    for number, picture in enumerate(pictures):
+        picture[:, 15 + number : 40, 20 + 2 * number : 55] = 0
+    return list(pictures)
+
+
+def settings(**changes) -> TrainSettings:
+    return TrainSettings(**{"steps": 5, "batch_size": 4, "average": 0.5, "warmup": 0.0, "tensorboard": False} | changes)
+
+
+def labelled() -> HandMade:
+    return HandMade([[(2, [10, 20, 30, 40], 0)]] * 3, (60, 80))
+
+
+def test_a_detection_becomes_a_target_from_its_score_on():
+    masks = torch.zeros(4, 1, 10, 12)
+    masks[0, 0, 2:5, 3:7] = 0.5
+    masks[1, 0, 2:5, 3:7] = 0.499  # no pixel is in it
+    masks[2:, 0, 1] = 0.9
+    found = {
+        "boxes": torch.tensor([[3.0, 2, 7, 5], [3, 2, 7, 5], [0, 1, 12, 2], [0, 1, 12, 2]]),
+        "labels": torch.tensor([4, 5, 6, 7]),
+        "scores": torch.tensor([0.75, 0.9, 0.7, 0.69]),
+        "masks": masks,
+        "keypoints": torch.ones(4, 17, 3),
+        "keypoints_scores": torch.ones(4, 17),
+    }
+    target = pseudo_target(found, 0.7, (10, 12))
+    assert target["labels"].tolist() == [4, 6]
+    assert target["boxes"].tolist() == [[3, 2, 7, 5], [0, 1, 12, 2]]
+    assert target["area"].tolist() == [12, 12]
+    assert torch.equal(target["masks"].bool(), masks[[0, 2], 0] >= 0.5)
+    assert target["iscrowd"].tolist() == [0, 0]
+    assert target["keypoints"].shape == (2, 17, 3)
+    assert not target["keypoints"].any()
+
+
+def test_a_model_without_masks_teaches_boxes():
+    found = {"boxes": torch.tensor([[1.0, 2, 5, 9]]), "labels": torch.tensor([3]), "scores": torch.tensor([0.8])}
+    target = pseudo_target(found, 0.7, (20, 30))
+    assert target["masks"].shape == (1, 20, 30)
+    assert not target["masks"].any()
+    assert target["area"].tolist() == [28]
+    assert len(pseudo_target(found, 0.9, (20, 30))["boxes"]) == 0
+
+
+def test_what_the_teacher_found_moves_with_the_picture():
+    """The student's picture is scaled, cut and recoloured: its dark pixels are then still those of the mask."""
+    model = Dark()
+    teacher = Teacher(model, None, settings(teacher="start"))
+    pictures = spots(8)
+    images, targets = zip(*[WithoutObjects(pictures)[index] for index in range(8)], strict=True)
+    moved = 0
+    for step in range(4):
+        for before, image, target in zip(pictures, *teacher.teach(list(images), list(targets), step), strict=True):
+            if not len(target["boxes"]):  # cut away altogether
+                continue
+            found = image[0] < (int(image.amin()) + int(image.amax())) / 2
+            shared, joined = (found & target["masks"][0].bool()).sum(), (found | target["masks"][0].bool()).sum()
+            assert shared / joined > 0.85  # the border is smooth in the picture, and hard in the mask
+            moved += not torch.equal(before, image)
+    assert moved > 20
+    first, second = (teacher.teach(list(images), list(targets), step)[0][0] for step in (0, 1))
+    assert not torch.equal(first, second)  # in another way each time
+
+
+def test_the_start_teaches_as_it_was():
+    model = Dark()
+    train(model, labelled(), settings(teacher="start"), unlabelled=spots(6))
+    assert model.seen.teacher == [0] * 5
+    assert model.seen.student[-1] > 0.1
+
+
+def test_the_average_teaches_and_learns():
+    """The first average is the weight itself; then it moves by what the run's setting says."""
+    model = Dark()
+    train(model, labelled(), settings(average=0.15), unlabelled=spots(6))
+    before, *after = model.seen.student
+    expected = [before, after[0]]
+    for weight in after[1:]:
+        expected.append(0.15 * expected[-1] + 0.85 * weight)
+    assert model.seen.teacher == pytest.approx(expected, rel=1e-5)  # float32
+    assert model.seen.teacher[-1] < model.seen.student[-1]
+
+
+def test_half_of_each_batch_has_no_labels():
+    model = Dark()
+    train(model, labelled(), settings(), unlabelled=spots(6))
+    assert len(model.seen.targets) == 5
+    for targets in model.seen.targets:
+        assert [target["labels"].tolist() for target in targets] == [[2], [2], [1], [1]]
+        assert [str(target["image_id"]).startswith("unlabelled") for target in targets] == [False, False, True, True]
+    assert len({target["image_id"] for targets in model.seen.targets for target in targets[2:]}) == 6
+
+
+def test_a_run_with_a_teacher_is_stopped_and_resumed_to_the_bit(tmp_path):
+    """The real model, which samples at random: two and two steps are as good as four."""
+
+    def run(steps: int, out, resume=False) -> dict:
+        torch.manual_seed(0)
+        model = mrcnn.playground_rcnn(num_classes=3)
+        options = settings(steps=4, pseudo_score=0.0, average=0.9, lr=0.001, seed=3)
+        evaluate = None
+        if steps < 4:  # what ends the run in between
+            options = settings(steps=4, pseudo_score=0.0, average=0.9, lr=0.001, seed=3, evaluate_every=steps)
+
+            def evaluate(_model, _step):
+                raise RuntimeError("the power is gone")
+
+        with pytest.raises(RuntimeError, match="power") if evaluate else nullcontext():
+            train(model, labelled(), options, unlabelled=spots(6), out=out, evaluate=evaluate, resume=resume)
+        return model.state_dict()
+
+    whole = run(4, tmp_path / "whole")
+    run(2, tmp_path / "parts")
+    resumed = run(4, tmp_path / "parts", resume=True)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_what_cannot_be_is_told():
+    with pytest.raises(ValueError, match=r"multiple of 2 .*with and without labels.*got 3"):
+        train(Dark(), labelled(), settings(batch_size=3), unlabelled=spots(6))
+    with pytest.raises(ValueError, match="give average"):
+        train(Dark(), labelled(), settings(average=0.0), unlabelled=spots(6))
+
+
+def test_a_folder_of_pictures(tmp_path):
+    for number, name in enumerate(("b.png", "deep/a.jpg", "C.PNG")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4 + number, 3), (200, 10, 10)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    pictures = PictureFolder(tmp_path)
+    assert [tuple(picture.shape) for picture in pictures] == [(3, 3, 6), (3, 3, 4), (3, 3, 5)]  # by name
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="has no pictures"):
+        PictureFolder(empty)
+    with pytest.raises(ValueError, match="there is no folder"):
+        PictureFolder(tmp_path / "none")
