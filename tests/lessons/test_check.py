@@ -125,6 +125,28 @@ def test_yes_and_no_as_numbers_get_no_tick():
         assert said.startswith("right, but of type torch.")
 
 
+def test_of_two_results_too_each_must_be_of_its_type():
+    """With cells as floats, or yes and no as numbers, the next cell of lesson 10 fails, which indexes by them."""
+
+    @exercise(cases=lambda: [(torch.arange(4.0),)], truth=lambda x: (x.long(), x > 1))
+    def whole(x):
+        """Each as a whole number, int64, and whether it is above 1, bool."""
+        return x.long(), x > 1
+
+    @exercise(cases=lambda: [(torch.arange(4.0),)], truth=lambda x: (x.long(), x > 1))
+    def any_number(x):
+        """Each as a number, and whether it is above 1."""
+        return x.long(), x > 1
+
+    says = "result number {} of 2: right, but of type torch.float32: "
+    assert verdict(whole, lambda x: [x.long(), x > 1]) == ("right", "")
+    for answer, told in ((lambda x: (x, x > 1), says.format(1)), (lambda x: (x.long(), (x > 1) * 1.0), says.format(2))):
+        status, said = verdict(whole, answer)
+        assert status == "wrong"
+        assert said.startswith(told)
+    assert verdict(any_number, lambda x: (x, x > 1)) == ("right", "")  # its text asks for no type
+
+
 def test_an_endless_loop_ends(monkeypatch):
     monkeypatch.setattr(judge_module, "SECONDS", 0.2)
     start = time.monotonic()

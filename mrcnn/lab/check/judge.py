@@ -119,9 +119,22 @@ def _problem(exercise: Exercise, answer: Callable, got: Any, case: tuple) -> str
         return "it returns None. Is a `return` missing?"
     want = exercise.truth(*_copied(case))
     told = difference(got, want, exercise.tolerance)
-    if not told and isinstance(want, Tensor) and want.dim() and want.dtype == torch.bool != got.dtype:
+    return told + _of_case(exercise, case) if told else _wrong_type(got, want, "int64" in exercise.stub)
+
+
+def _wrong_type(got: Any, want: Any, int64: bool) -> str | None:
+    """Whether a right table is of a type that what comes next cannot use. `int64`: the stub asks for it."""
+    if isinstance(want, tuple | list):
+        found = [_wrong_type(ours, theirs, int64) for ours, theirs in zip(got, want, strict=True)]
+        first = next((i for i, told in enumerate(found) if told), None)
+        return None if first is None else f"result number {first + 1} of {len(want)}: {found[first]}"
+    if not isinstance(want, Tensor) or not want.dim() or got.dtype == want.dtype:
+        return None
+    if want.dtype == torch.bool:
         return f"right, but of type {got.dtype}: yes and no are torch.bool, and what comes next needs them so"
-    return told and told + _of_case(exercise, case)
+    if want.dtype == torch.int64 and int64:
+        return f"right, but of type {got.dtype}: what comes next needs torch.int64, say by `.long()`"
+    return None
 
 
 def _of_case(exercise: Exercise, case: tuple) -> str:
