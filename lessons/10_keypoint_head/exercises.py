@@ -39,21 +39,19 @@ def searched_for(keypoints: Tensor, boxes: Tensor, resolution: int) -> tuple[Ten
     cases=lambda: [(POINTS, BOXES, 4), (POINTS, BOXES, 8)],
     truth=searched_for,
     mistakes={
-        ".floor().long() ⇒ .round().long()": "that is the nearest line between cells. A keypoint belongs to the "
-        "cell in which it lies: round down",
+        ".floor().long() ⇒ .round().long()": "rounded to the nearest line. The cell it lies in comes by rounding down",
         ".floor().long() ⇒ .long()": "right inside the box. `.long()` cuts towards 0, so that a keypoint just outside, "
         "at -0.25 cells, falls into cell 0: take `.floor()` first",
         "1] * resolution + cell[..., 0] ⇒ 0] * resolution + cell[..., 1]": "rows and columns are exchanged: places are "
         "numbered row by row, and the row comes from y",
         "2] > 0) ⇒ 2] == 2)": "hidden keypoints (v = 1) are left out: somebody knew where they are, so they count",
-        "inside.all(-1) & (keypoints[..., 2] > 0) ⇒ inside.all(-1)": "keypoints with v = 0 count, though nobody said "
-        "where they are",
+        "inside.all(-1) & (keypoints[..., 2] > 0) ⇒ inside.all(-1)": "v = 0 counts, though nobody said where it is",
         "torch.where(point == high, resolution - 1, cell) ⇒ cell": "right but for a keypoint just on the right or "
         "lower edge: it belongs to the last cell",
         "inside.all(-1) &  ⇒ ": "keypoints outside the box count: there is no cell for them",
         "where(point == high, resolution - 1, cell) ⇒ clamp(cell, 0, resolution - 1)": "keypoints outside the box are "
         "moved into it. There is no cell for them: they do not count",
-        "/ (high - low) ⇒ / (high - low).amax(-1, keepdim=True)": "width and height are each cut into `resolution` "
+        "/ (high - low) ⇒ / (high - low)[..., :1]": "width and height are each cut into `resolution` "
         "parts, also where the box is no square",
         "(point - low) ⇒ point": "a place in the box begins at the box's corner: take its x1 and y1 off first",
         "* resolution).floor ⇒ * (resolution - 1)).floor": "the box is `resolution` cells wide, not one fewer",
@@ -108,11 +106,11 @@ def loss_in_numbers(logits: Tensor, cells: Tensor, counts: Tensor) -> float:
             "cells.flatten(0, 1) ⇒ cells.flatten()",
             "counts.sum() ⇒ torch.tensor(counts.numel())",
         ): "all keypoints have a part in it: pick those that count, `logits.flatten(2)[counts]`",
-        "counts.sum() ⇒ torch.tensor(counts.numel())": "divided by the number of all keypoints: it is the mean over "
-        "those that count",
+        "counts.sum() ⇒ torch.tensor(counts.numel())": "divided by the number of all keypoints, not of those counted",
         ".clamp(min=1) ⇒ ": "right, but for people of whom no keypoint counts: 0 / 0 is NaN, and NaN spoils the whole "
         "network at the next step",
         " / counts.sum().clamp(min=1) ⇒ ": "that is the sum: divide by how many count",
+        "counts.sum() ⇒ torch.tensor(len(counts))": "divided by the number of people: by how many keypoints count",
         "logits.flatten(2)[counts], ⇒ logits.flatten(2).softmax(-1)[counts],": "softmax twice: `F.cross_entropy` takes "
         "logits, and does it itself",
         ("F.cross_entropy ⇒ F.nll_loss", "flatten(2)[counts], ⇒ flatten(2).softmax(-1).log()[counts],"): "right for "
@@ -152,15 +150,14 @@ def largest_of_all(heatmaps: Tensor, boxes: Tensor, quarter: float = 0.0) -> Ten
     cases=lambda: [(random_heatmaps(2, 6, 5), BOXES), (random_heatmaps(2, 3, 8, seed=1), BOXES)],
     truth=largest_of_all,
     mistakes={
-        "(cell + 0.5) ⇒ cell": "that is each cell's upper left corner. The keypoint was somewhere in the cell: say its "
-        "middle, half a cell further",
+        "(cell + 0.5) ⇒ cell": "that is each cell's upper left corner: say its middle, half a cell further",
         "(cell + 0.5) * size / side ⇒ cell * size / side + 0.5": "half a pixel was added; it is half a cell",
         "[best % side, best // side] ⇒ [best // side, best % side]": "x and y are exchanged: the row, `best // side`, "
         "makes y",
+        "best // side] ⇒ best / side]": "a row is a whole number: divide by `//`",
         "boxes[:, None, :2] + (cell ⇒ (cell": "that is counted from the box's corner: add it",
         "size / side ⇒ size / (side - 1)": "the box is as wide as all cells, `side` of them, not one fewer",
-        "size / side ⇒ size.amax(-1, keepdim=True) / side": "a cell is as wide as the box's width says, and as high as "
-        "its height",
+        "size / side ⇒ size[..., :1] / side": "a cell is as wide as the box's width says, and as high as its height",
     },
     hints=[
         "In which row and column is the largest value? Where is that cell's middle, counted in cells?",
@@ -243,13 +240,16 @@ def oks_cases() -> list[tuple]:
     mistakes={
         "(2 * sigmas) ⇒ sigmas": "the tolerance k is twice COCO's sigma",
         "exp(-squared ⇒ exp(-squared.sqrt()": "the distance stands in it squared, as in a bell curve",
-        "(2 * areas ⇒ (areas": "a factor 2 is missing: d² / (2 · area · k²)",
+        "(2 * areas ⇒ (areas": "a factor 2 is missing: d² / (2 · area · k²), and k² has a 4 in it",
         "areas[:, None] * ⇒ 1 * ": "no areas: two pixels off are much for a small person, little for a large one",
         "areas[:, None] ⇒ areas[:, None].sqrt()": "the area itself belongs there, not its root",
         "counts = truth ⇒ counts = found": "all keypoints count: only those with v > 0 in the truth do",
         "truth[..., 2] > 0 ⇒ truth[..., 2] > 1": "hidden keypoints (v = 1) count too: somebody labelled them",
-        "/ counts.sum(1) ⇒ / counts.shape[1]": "divided by the number of all keypoints: it is the mean over those that "
-        "count",
+        "/ counts.sum(1) ⇒ / counts.shape[1]": "divided by the number of all keypoints, not of those counted",
+        "[..., :2] - truth[..., :2]) ⇒ - truth)": "v is no place: the distance is that of x and y alone",
+        "/ (2 * areas[:, None] * (2 * sigmas) ** 2)) ⇒ / 2 * areas[:, None] * (2 * sigmas) ** 2)": "a / b * c is "
+        "(a / b) * c: what stands below the line needs brackets",
+        "2] > 0 ⇒ 2]": "hidden keypoints (v = 1) count as much as those in sight (v = 2): v is no weight",
     },
     hints=[
         "How far is each keypoint off? In which unit should that be, to be fair to small people and to eyes and hips?",
@@ -284,9 +284,9 @@ def one_by_one(keypoints: Tensor, width: float, partner: list[int]) -> Tensor:
         "now a right hand, in row `partner[j]`",
         "width - x ⇒ width - 1 - x": "that is for pixel numbers. These are places: x = 0, the left edge, goes to x = "
         "`width`, the right edge",
-        "torch.where(v > 0, width - x, 0.0) ⇒ width - x": "right for keypoints that are labelled. One with v = 0 stays "
-        "0, 0, 0",
+        "torch.where(v > 0, width - x, 0.0) ⇒ width - x": "right where it is labelled; one with v = 0 stays 0, 0, 0",
         "width - x ⇒ x": "the names are exchanged, but the places are not mirrored: x becomes `width - x`",
+        "v > 0 ⇒ v > 1": "hidden keypoints (v = 1) are mirrored too",
         "y, v] ⇒ y, keypoints[..., 2]]": "v goes with its keypoint: a hidden left hand becomes a hidden right hand",
         "width - x, 0.0), y ⇒ x, 0.0), width - y": "that turns it upside down: x is mirrored, y stays",
     },

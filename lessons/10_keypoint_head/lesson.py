@@ -147,8 +147,9 @@ print(f"(keypoint_loss: {lab.whose(keypoint_loss)})")
 #
 # ### Break it: a yes or no for each cell
 #
-# Why not ask each cell alone, "is it you?", with a sigmoid, as the mask head does? **Predict**: before training, all logits
-# are 0. How many times as hard do all the wrong cells together push down, as the right one pulls up? For both losses.
+# Why not ask each cell alone, "is it you?", with a sigmoid, as the mask head does? The gradient pulls the right cell's
+# logit up, and pushes all others down. **Predict**: before training, all logits are 0. How many times as large as the
+# pull is all the push together? For both losses.
 
 # %%
 my_push = {"softmax": None, "sigmoid": None}
@@ -161,7 +162,8 @@ for name, lost in {
     logits, right = torch.zeros(3136, requires_grad=True), torch.zeros(3136)
     right[1000] = 1
     (push,) = torch.autograd.grad(lost(logits, right), logits)
-    print(f"{name}: pull {-push[1000]:.2f}, push {float(push.sum() - push[1000]):.2f}. You said: {my_push[name]}")
+    up, down = -float(push[1000]), float(push.sum() - push[1000])
+    print(f"{name}: pull {up:.2f}, push {down:.2f}, {down / up:.0f} times as large. You said: {my_push[name]}")
 
 # %% [markdown]
 # With sigmoids, nearly all there is to learn at first is "never". In a softmax the cells compete: pull and push are equal.
@@ -209,9 +211,9 @@ for name, maps in {"a perfect head": one_hot, "the trained model": heatmaps}.ite
 print(f"(peaks: {lab.whose(peaks)}) You said: {my_errors}")
 
 # %% [markdown]
-# Even a perfect head is wrong by what lies between a cell's middle and its rim: a ceiling that no training lifts. But
-# leaving out the half cell moves *every* keypoint, the same way. Is that much? To say so, we need a measure that knows what
-# much is.
+# Even a perfect head is a little wrong: it says the cell's middle, and the keypoint is anywhere in the cell. No training
+# helps against that. But leaving out the half cell moves *every* keypoint, the same way. Is that much? To say so, we need
+# a measure that knows what much is.
 #
 # ## OKS
 #
@@ -220,9 +222,10 @@ print(f"(peaks: {lab.whose(peaks)}) You said: {my_errors}")
 #
 # $$\exp\left(-\frac{d^2}{2 \cdot area \cdot k^2}\right) \qquad k = 2\sigma$$
 #
-# d is its distance from the truth; area is the person's, in pixels; σ is COCO's number for this keypoint. It was measured:
-# several people clicked the same keypoints, and σ is how far apart they were. OKS is the mean over the keypoints that
-# count. It stands where IoU stands for boxes: a pose is found if its OKS reaches a threshold.
+# d is its distance from the truth; area is that of the person's mask, in pixels; σ is COCO's number for this keypoint. It
+# was measured: several people clicked the same keypoints, and σ is how far apart they were, as a part of √area. OKS is
+# the mean over the keypoints that count. It stands where IoU stands for boxes: a pose is found if its OKS reaches a
+# threshold.
 #
 # Touch it. Each circle has the radius k · √area. Find out:
 #
@@ -332,8 +335,9 @@ print("You said:", my_order)
 #
 # ## A fault, found by looking
 #
-# The cheapest way to twice as many training pictures is a mirror. Somebody has written one for this data set, and made six
-# training pictures of it, some of them mirrored. No error comes. Look: **which of the six are wrong?**
+# The cheapest way to twice as many training pictures is a mirror. Somebody has written one for this data set, and made
+# six training pictures of it, some of them mirrored. No error comes. The people with L and R all look at us. Look:
+# **which of the six are wrong?**
 
 # %%
 my_wrong = []  # letters
@@ -363,9 +367,9 @@ print(f"wrong: {wrong}. You said: {my_wrong}")
 # %% [markdown]
 # ### Build it: a mirror for poses
 #
-# All six look at us, so L must be on our right. In a mirror a left hand becomes a right hand: places change, *and names*.
-# A place x goes to width - x. `partner` says for each keypoint which name it then has: the left wrist is number 9, and
-# `partner[9]` is 10, the right wrist. The nose is its own partner.
+# Who looks at us has the left hand on our right: L belongs there. In a mirror a left hand becomes a right hand: places
+# change, *and names*. A place x goes to width - x. `partner` says for each keypoint which name it then has: the left
+# wrist is number 9, and `partner[9]` is 10, the right wrist. The nose is its own partner.
 
 # %% exercise="mirrored"
 
@@ -448,10 +452,12 @@ poses.heatmaps_over(
 )
 
 # %% [markdown]
-# The careless head has two minds: a light spot on both sides, and which is the highest is nearly chance. Of the keypoints
-# that have a partner, close to half now lie on the wrong side. The loss has risen by about what the sum says it must. Yet
-# it is far from that of a head that knows nothing, since most of what was learned is still there. Nobody would stop a
-# training for such a loss, with nothing beside it to compare. OKS shows the fault, and so did one look.
+# Even with the right mirror the head is a little worse than before: some steps on so few scenes do that. Compare the two
+# that had the same steps. The careless head has two minds: a light spot on both sides, and which is the highest is nearly
+# chance. Of the keypoints that have a partner, at least 6 pixels away, close to half now lie on the wrong side. The loss
+# has risen by about what the sum says it must. Yet it is far from that of a head that knows nothing, since most of what
+# was learned is still there. Nobody would stop a training for such a loss, with nothing beside it to compare. OKS shows
+# the fault, and so did one look.
 #
 # Changes like the mirror, made to get more out of the same pictures, are called **augmentation**. Before you train, *look*
 # at what the training loop gets after all of it, with sides and names drawn in.
