@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from touch_page import write_page
+from touch_page import finger, touch_screen, write_page
 
 from mrcnn import boxes as box_maths
 from mrcnn import lab
@@ -89,14 +89,6 @@ def drag(driver, handle, x, y):
     ).release().perform()
 
 
-def finger(driver, x, y, moves):
-    """Down at a place of the window, moved by each of `moves` from there, and up."""
-    steps = [("touchStart", (0, 0)), *(("touchMove", move) for move in moves), ("touchEnd", None)]
-    for kind, at in steps:
-        points = [] if at is None else [{"x": x + at[0], "y": y + at[1]}]
-        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-
 def test_at_the_start(chromium, page):
     chromium.get(page)
     Dragger(chromium, 0).assert_true(BOX)
@@ -179,10 +171,7 @@ def test_finger(chromium, page):
     """On a touch screen: a handle follows; a finger beside them scrolls the page."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    chromium.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    chromium.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    )
+    touch_screen(chromium)
     chromium.get(page)
     first = Dragger(chromium, 0)
     finger(chromium, *first.centre, [(20, 10), (40, 20)])

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from pycocotools.cocoeval import COCOeval, Params
-from touch_page import write_page
+from touch_page import finger, touch_screen, write_page
 
 from mrcnn import lab
 from mrcnn.data import Playground
@@ -160,16 +160,11 @@ def test_finger(chromium, page):
     """On a touch screen a keypoint follows, and the page stands still."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    chromium.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    touch_screen(chromium)
     chromium.get(page)
     first, found = Dragger(chromium, 0), body()[1]
     middle = "const r = arguments[0].getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]"
-    x, y = chromium.execute_script(middle, first.handle(5))
-    for kind, move in (("touchStart", 0), ("touchMove", 15), ("touchMove", 30), ("touchEnd", None)):
-        points = [] if move is None else [{"x": x + move, "y": y + move}]
-        chromium.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    finger(chromium, *chromium.execute_script(middle, first.handle(5)), [(15, 15), (30, 30)])
     found[5] += round(30 / first.pixel)
     WebDriverWait(chromium, 20).until(
         lambda _: first.points[5, 0] == found[5, 0]

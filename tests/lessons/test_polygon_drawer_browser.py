@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as rle
-from touch_page import write_page
+from touch_page import finger, touch_screen, write_page
 
 from mrcnn import lab
 
@@ -94,6 +94,12 @@ class Drawn:
 
     def click(self, x, y):
         self.pointer(("move", x, y), "press", "release")
+
+    def on_the_page(self, x, y):
+        """Where a place of the picture is in the window."""
+        script = """const [svg, x, y] = arguments, at = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+            return [at.x, at.y]"""
+        return self.driver.execute_script(script, self.svg, x, y)
 
     def button(self, label):
         next(each for each in self.root.find_elements("css selector", "button") if each.text == label).click()
@@ -218,6 +224,46 @@ def test_by_keys_alone(chromium, page):
     assert first.texts(".hint")[0] == "Cross-hair at (0, 43)."  # it stays in the picture
     first.press(Keys.BACKSPACE)  # no point there: the last
     assert first.says == "2 points, open: a polygon needs three."
+
+
+def test_finger(chromium, page):
+    """On a touch screen: a point follows, and the page stands still; a finger beside the points scrolls the page."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    touch_screen(chromium)
+    chromium.get(page)
+    second = Drawn(chromium, 1)
+    scrolled = "return window.scrollY"
+    before = chromium.execute_script(scrolled)
+    finger(chromium, *second.on_the_page(50, 12.2), [(0, 20 * i) for i in range(1, 6)])
+    WebDriverWait(chromium, 20).until(lambda _: second.annotation["segmentation"][0][3] > 25)
+    assert chromium.execute_script(scrolled) == before
+    assert second.texts(".hint")[0] == "Cross-hair at (32, 24)."  # no point is in hand any more
+    second.button("undo")  # the whole drag
+    assert check_annotation(second) == GIVEN
+    finger(chromium, *second.on_the_page(60, 44), [])  # a new point
+    WebDriverWait(chromium, 20).until(lambda _: second.says.startswith("6 points"))
+    second.button("undo")
+    second.button("open")
+    finger(chromium, *second.on_the_page(*GIVEN[:2]), [])  # the first point closes it
+    WebDriverWait(chromium, 20).until(lambda _: second.annotation)
+    assert check_annotation(second) == GIVEN
+    finger(chromium, *second.on_the_page(5, 44), [(0, -20 * i) for i in range(1, 6)])
+    WebDriverWait(chromium, 20).until(lambda _: chromium.execute_script(scrolled) > before)
+    assert check_annotation(second) == GIVEN
+
+
+def test_a_button_that_can_no_longer_be_pressed_hands_the_focus_on(chromium, page):
+    from selenium.webdriver import Keys
+
+    chromium.get(page)
+    second = Drawn(chromium, 1)
+    for label in ("clear", "undo"):
+        button = next(each for each in second.root.find_elements("css selector", "button") if each.text == label)
+        button.send_keys(Keys.ENTER)
+        assert not button.is_enabled()
+        assert chromium.switch_to.active_element == second.svg
+    assert check_annotation(second) == GIVEN
 
 
 def test_what_has_the_focus_keeps_jupyterlab_from_its_shortcuts(chromium, page):

@@ -1,4 +1,4 @@
-"""A web page with several views on it, for the tests in a browser."""
+"""A web page with several views on it, and a finger, for the tests in a browser."""
 
 HEAD = '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>several</title>'
 
@@ -8,3 +8,17 @@ def write_page(folder, *views):
     file = folder / "page.html"
     file.write_text(f"{HEAD}<h1>Several of them</h1>{'<p>and</p>'.join(view.html() for view in views)}")
     return file.as_uri()
+
+
+def finger(driver, x, y, moves):
+    """Down at a place of the window, moved by each of `moves` from there, and up."""
+    steps = [("touchStart", (0, 0)), *(("touchMove", move) for move in moves), ("touchEnd", None)]
+    for kind, at in steps:
+        points = [] if at is None else [{"x": x + at[0], "y": y + at[1]}]
+        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def touch_screen(driver, width=390, height=800):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

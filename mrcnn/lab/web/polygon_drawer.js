@@ -141,12 +141,16 @@ function start(root) {
     moved = true;
     moveHeld(placeIn(svg, event));
   });
-  svg.addEventListener("pointercancel", () => (held = null));
+  const letGo = () => ((held = null), show());
+  svg.addEventListener("pointerup", () => moved && letGo()); // no click follows when it was a finger
+  svg.addEventListener("pointercancel", letGo);
+  // A finger that drags a point must not scroll the page. Chromium heeds touch-action on an <svg>, not on what is in it.
+  svg.addEventListener("touchmove", (event) => held !== null && event.preventDefault(), { passive: false });
   svg.addEventListener("click", (event) => {
+    if (moved) return;
     if (held === null) add(placeIn(svg, event));
-    else if (!moved) closes(held);
-    held = null;
-    show();
+    else closes(held);
+    letGo();
   });
   text.addEventListener("focus", () => text.select());
 
@@ -171,11 +175,14 @@ function start(root) {
       : `${count}, open: ${points.length < 3 ? "a polygon needs three" : "close it to see its mask"}.`;
     where.textContent = `Cross-hair at (${cross.join(", ")})${held === null ? "" : ", with a point in hand"}.`;
     text.value = closed ? annotation(points) : "";
+    const focused = document.activeElement;
     undo.disabled = !before.length;
     clear.disabled = !points.length;
     close.disabled = points.length < 3;
     copy.disabled = !closed;
     close.textContent = closed ? "open" : "close";
+    // A button that can no longer be pressed would lose the focus to the page.
+    if (root.contains(focused) && focused.disabled) svg.focus({ preventScroll: true });
   }
 
   root.replaceChildren(
