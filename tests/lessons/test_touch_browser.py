@@ -1,9 +1,13 @@
 """What holds for every view that can be touched, on a web page of its own."""
 
+import io
+
+import numpy as np
 import pytest
 import test_keypoint_dragger_browser as keypoints
 import test_polygon_drawer_browser as polygon
 import torch
+from PIL import Image
 from test_stepper import trace
 
 from mrcnn import lab
@@ -59,3 +63,36 @@ def test_letters_are_large_enough_and_of_the_pages_colour(chromium, tmp_path, na
         return [...document.querySelectorAll('.touch p, .touch button:enabled, .touch textarea, .touch h4')]
           .map((each) => getComputedStyle(each).color)""")
     assert set(colours) == {"rgb(221, 221, 221)"}
+
+
+BLUE = torch.tensor([0, 114, 178], dtype=torch.uint8)[:, None, None].expand(3, 96, 128)  # the ring's own colour
+ON_BLUE = {
+    "box_dragger": lambda: lab.box_dragger(BLUE, torch.tensor([8.0, 8, 40, 40]), torch.tensor([52.0, 20, 100, 80])),
+    "keypoint_dragger": lambda: lab.keypoint_dragger(
+        BLUE, torch.tensor([[20.0, 20, 2]]), torch.tensor([[70.0, 60]]), 20.0, ["nose"], torch.tensor([0.1])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ON_BLUE)
+def test_where_one_is_shows_on_a_picture_of_any_colour(chromium, tmp_path, name):
+    file = tmp_path / "page.html"
+    file.write_text(ON_BLUE[name]().page())
+    chromium.get(file.as_uri())
+    handles = chromium.find_elements("css selector", ".handle")
+    for handle in handles:
+        before = around(chromium, handle)
+        handle.send_keys("\ue008")  # Shift: nothing but the focus moves
+        assert handle == chromium.switch_to.active_element
+        lighter = (around(chromium, handle).min(0).values > 150) & (before.min(0).values <= 150)
+        assert lighter.sum() > 20
+
+
+def around(driver, handle):
+    """The window's pixels around a handle, (3, H, W), as numbers."""
+    x, y, width, height = driver.execute_script(
+        "const r = arguments[0].getBoundingClientRect(); return [r.x, r.y, r.width, r.height].map(Math.round)", handle
+    )
+    shot = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    part = shot.crop((x - 12, y - 12, x + width + 12, y + height + 12))
+    return torch.from_numpy(np.array(part)).permute(2, 0, 1).int()

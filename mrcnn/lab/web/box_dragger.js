@@ -79,18 +79,19 @@ function start(root) {
   const anchor = twice("rect", "anchor"), outline = twice("rect", "outline"), path = twice("line", "path");
   const handles = Object.entries(HANDLES).map(([name, which]) => {
     const look = { class: "handle", tabindex: 0, role: "button", "aria-roledescription": "handle", "data-handle": name };
-    const handle = which.length === 4 ? drawn("rect", look) : drawn("circle", { ...look, r: Math.max(width, height) / 30 });
+    const [handle, rim] = [look, { class: "rim" }].map((each) =>
+      which.length === 4 ? drawn("rect", each) : drawn("circle", { ...each, r: Math.max(width, height) / 30 }));
     handle.addEventListener("pointerdown", (event) => take(event, handle, which));
     handle.addEventListener("pointermove", (event) => grip && drag(event, which));
     for (const end of ["pointerup", "pointercancel"]) handle.addEventListener(end, () => (grip = null));
     // A finger on a handle must not scroll the page. Chromium heeds touch-action on an <svg>, not on what is inside it.
     handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     handle.addEventListener("keydown", (event) => press(event, which));
-    return { name, which, handle };
+    return { name, which, handle, rim };
   });
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "the picture, an anchor, a box" },
     drawn("image", { href: data.picture, width, height }), ...anchor, ...outline, ...path,
-    ...handles.map(({ handle }) => handle));
+    ...handles.flatMap(({ handle, rim }) => [handle, rim]));
 
   function take(event, handle, which) {
     if (event.button !== 0) return;
@@ -124,9 +125,10 @@ function start(root) {
     for (const rect of outline) place(rect, box);
     const [ax, ay] = placed(data.anchor), [bx, by] = placed(box);
     for (const line of path) filled(line, { x1: ax, y1: ay, x2: bx, y2: by }, []);
-    for (const { name, which, handle } of handles) {
-      if (which.length === 4) place(handle, box);
-      else filled(handle, { cx: box[which[0]], cy: box[which[1]] }, []);
+    for (const { name, which, handle, rim } of handles) {
+      for (const each of [handle, rim])
+        if (which.length === 4) place(each, box);
+        else filled(each, { cx: box[which[0]], cy: box[which[1]] }, []);
       handle.setAttribute("aria-label", `${name}; arrow keys move it`);
     }
   }

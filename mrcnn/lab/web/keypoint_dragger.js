@@ -55,6 +55,7 @@ function start(root) {
     element("div", data.partner[j] === j ? { class: "alone" } : {}, element("dt", {}, name), element("dd", {}, values[j])));
   const bones = data.skeleton.map(() => twice("line", "bone", {}));
   const marks = data.names.map((_, j) => trueMarks(j));
+  const rims = data.names.map(() => drawn("circle", { class: "rim", r: Math.max(width, height) / 60 }));
   const handles = data.names.map((name, j) => {
     const handle = drawn("circle", { class: "handle", tabindex: 0, role: "button", "aria-roledescription": "keypoint",
       "data-handle": name, "aria-label": `${name}; arrow keys move it`, r: Math.max(width, height) / 60 });
@@ -68,7 +69,8 @@ function start(root) {
     return handle;
   });
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "the picture, its keypoints" },
-    drawn("image", { href: data.picture, width, height }), ...bones.flat(), ...marks.flat(), ...handles);
+    drawn("image", { href: data.picture, width, height }), ...bones.flat(), ...marks.flat(),
+    ...handles.flatMap((handle, j) => [handle, rims[j]]));
 
   function take(event, j) {
     if (event.button !== 0) return;
@@ -101,7 +103,7 @@ function start(root) {
     mean.textContent = oks(points).toFixed(3);
     points.forEach((point, j) => {
       values[j].textContent = counts(j) ? similarity(j, point).toFixed(3) : "not counted";
-      filled(handles[j], { cx: point[0], cy: point[1] }, []);
+      for (const each of [handles[j], rims[j]]) filled(each, { cx: point[0], cy: point[1] }, []);
       rows[j].classList.toggle("at", j === at);
       for (const mark of marks[j]) mark.classList.toggle("at", j === at && mark.classList.contains("over"));
     });
