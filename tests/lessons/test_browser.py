@@ -1,5 +1,6 @@
 """The lessons as a learner meets them: JupyterLab in a browser, all cells run, a solution typed, its check passed."""
 
+import itertools
 import os
 import re
 import socket
@@ -7,13 +8,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("jupytext", reason="jupytext, which reads the lessons' sources, is not installed")
 
+import nbformat
 from lesson_folders import build
+from test_touch_browser import VIEWS
+from touch_page import finger, touch_screen
 
+BY_HAND = ("box_dragger", "polygon_drawer", "keypoint_dragger")
 PATIENCE = 600  # seconds to wait for anything, on a busy machine
 # All cells are in the page, not only those in sight; and no news.
 SETTINGS = {
@@ -27,6 +33,8 @@ def jupyterlab(tmp_path_factory):
     """The address of a JupyterLab, with settings of its own, on a learner's copies of the lessons."""
     folder = tmp_path_factory.mktemp("jupyterlab")
     build.copy_all(folder / "lessons")
+    for name, outputs in (("views", False), ("not_trusted", True)):
+        nbformat.write(notebook_of_views(outputs), folder / "lessons" / f"{name}.ipynb")
     for name, text in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +58,18 @@ def jupyterlab(tmp_path_factory):
         finally:
             server.terminate()
             server.wait(30)
+
+
+def notebook_of_views(outputs):
+    """A notebook with one view in each cell but the first; with outputs, it is not trusted: others made them."""
+    cells = [nbformat.v4.new_code_cell(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})")]
+    for name in BY_HAND:
+        cells.append(nbformat.v4.new_code_cell(f"import test_touch_browser\ntest_touch_browser.VIEWS[{name!r}]()"))
+        if outputs:
+            result = nbformat.v4.new_output("execute_result", VIEWS[name]()._repr_mimebundle_(), execution_count=1)
+            cells[-1].outputs = [result]
+    cells.append(nbformat.v4.new_markdown_cell("\n\n".join(["and more"] * 40)))  # the page can be scrolled
+    return nbformat.v4.new_notebook(cells=cells, metadata=build.METADATA)
 
 
 def answers(url):
@@ -187,3 +207,85 @@ def start(page, number):
     page.press(Keys.CONTROL, Keys.ENTER)
     cell = page.find(".jp-Notebook .jp-Cell")[number]
     wait(lambda: re.fullmatch(r"\[\d+\]:", page.texts(".jp-InputPrompt", cell)[0]), "the cell to run")
+
+
+def grip(page, name):
+    """Where in the window a view is taken hold of, once what scrolls has come to rest."""
+    handle = {"box_dragger": '[data-handle="whole box"]', "polygon_drawer": ".first"}.get(name, '[data-handle="nose"]')
+    (found,) = page.find(f".{name} {handle}")
+    script = """arguments[0].scrollIntoView({block: "center"});
+        const {x, y, width, height} = arguments[0].getBoundingClientRect();
+        return [x + width / 2, y + height / 2].map(Math.round)"""
+    places = [None]
+    wait(lambda: places.append(page.driver.execute_script(script, found)) or places[-2] == places[-1], "it to rest")
+    return places[-1]
+
+
+@pytest.fixture
+def views(jupyterlab, chromium, request):
+    """The notebook of views, all of them run."""
+    page = Page(chromium, f"{jupyterlab}/lab/workspaces/{request.node.originalname}/tree/views.ipynb")
+    page.run_all()
+    assert page.errors() == []
+    return page
+
+
+def test_views_look_the_same_in_a_notebook(views):
+    """JupyterLab has rules of its own for lists of words and numbers: these must not lie upon each other."""
+    script = """return [...document.querySelectorAll(".touch dl div")].map((row) => {
+        const range = document.createRange();
+        return [...row.querySelectorAll("dt, b, span")].map((each) => {
+          range.selectNodeContents(each);
+          const {left, right} = range.getBoundingClientRect();
+          return [left, right];
+        })})"""
+    rows = views.driver.execute_script(script)
+    assert len(rows) == 5 + 18
+    for row in rows:
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(row))
+
+
+def test_views_take_pointer_and_keys_in_a_notebook(views):
+    """The keys by which JupyterLab cuts, makes, moves and runs cells do nothing to the cells here."""
+    from selenium.webdriver import ActionChains, Keys
+
+    script = """return [...document.querySelectorAll(".jp-Notebook .jp-Cell")].map((each) =>
+        each.className + each.querySelector(".jp-InputPrompt").textContent)"""
+    modifiers, arrows = (Keys.SHIFT, Keys.CONTROL, Keys.ALT), (Keys.ENTER, Keys.ARROW_DOWN)
+    for name in BY_HAND:
+        x, y = grip(views, name)
+        status = f".{name} [role=status], .{name} .hint"
+        before, drag = views.texts(status), ActionChains(views.driver, duration=50)
+        pointer = drag.w3c_actions.pointer_action
+        pointer.move_to_location(x, y).pointer_down().move_to_location(x + 20, y + 30).pointer_up()
+        drag.perform()
+        dragged, cells = views.texts(status), views.driver.execute_script(script)
+        assert dragged != before
+        ActionChains(views.driver).send_keys("ddabxyzm00", Keys.DELETE, Keys.ESCAPE).perform()
+        for modifier, key in itertools.product(modifiers, arrows):
+            ActionChains(views.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
+        assert views.texts(status) != dragged  # by Shift and an arrow
+        assert views.driver.execute_script(script) == cells
+
+
+def test_views_follow_a_finger_in_a_notebook(views):
+    """And the notebook stands still."""
+    touch_screen(views.driver, 820, 1100)
+    panel = "return document.querySelector('.jp-WindowedPanel-outer').scrollTop"
+    for name in BY_HAND:
+        x, y = grip(views, name)
+        before, top = views.texts(".touch [role=status]"), views.driver.execute_script(panel)
+        finger(views.driver, x, y, [(0, 15 * i) for i in range(1, 7)])
+        wait(lambda before=before: views.texts(".touch [role=status]") != before, "the view to move")
+        assert views.driver.execute_script(panel) == top
+
+
+def test_views_are_pictures_in_a_notebook_that_is_not_trusted(jupyterlab, chromium):
+    """There JupyterLab runs no script: the pictures are drawn, and their numbers stand below them."""
+    page = Page(chromium, f"{jupyterlab}/lab/workspaces/not-trusted/tree/not_trusted.ipynb")
+    assert page.find(".touch svg") == []
+    sizes = "return [...document.querySelectorAll('.touch img')].map((each) => [each.naturalWidth, each.width])"
+    wait(lambda: len(chromium.execute_script(sizes)) == len(BY_HAND), "the pictures")
+    assert all(natural == width > 300 for natural, width in chromium.execute_script(sizes))
+    for name, words in zip(BY_HAND, page.texts(".touch figcaption"), strict=True):
+        assert "".join(words.split()) == "".join(VIEWS[name]().description.split())
