@@ -187,11 +187,16 @@ def load_model(path: str | Path) -> MaskRCNN:
     contents = model_file.read(path)
     model = make(*config_of(contents, path))
     model_file.load_weights(model, contents["state_dict"], str(path))
-    try:
-        model.labels = model_file.checked_labels(contents["labels"], model.settings.num_classes)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    model.labels = labels_of(contents, model.settings.num_classes, path)
     return model.eval()
+
+
+def labels_of(contents: dict[str, Any], num_classes: int, source: str | Path) -> dict[str, list] | None:
+    """What the outputs mean, if the contents of a file say it. Raises CheckpointError where they are wrong."""
+    try:
+        return model_file.checked_labels(contents["labels"], num_classes)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}") from error
 
 
 def config_of(contents: dict[str, Any], source: str | Path) -> tuple[str, ModelSettings]:

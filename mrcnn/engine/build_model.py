@@ -16,6 +16,8 @@ from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.weights import load_torchvision, published_weights, read_weights
 
 CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
+OF_CLASSES = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")  # an output for each category
+OF_KEYPOINTS = ("roi_heads.keypoint_predictor.",)
 KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, keypoints, 4, 4)
 
 
@@ -53,9 +55,10 @@ def model_to_train(
     """A model for the categories and keypoints of a data set, and the names of the weights that start afresh.
 
     ``weights`` (a model file of ours, or a .pth file together with ``builder``) are taken where they fit: the last
-    layers of the heads start afresh if the categories are others. ``builder`` None: the one of the model file.
+    layers of the heads start afresh if the categories are others, by number or by name. ``builder`` None: the one of
+    the model file.
     """
-    source = None if weights is None else _settings_and_state(weights, builder)
+    source = None if weights is None else _parts(weights, builder)
     if source is None and builder is None:
         raise ValueError("name a model (--model), or a model file to start from (--weights)")
     wanted = zoo.build(builder or source[0])
@@ -65,16 +68,22 @@ def model_to_train(
         # Constant statistics suit the weights they were measured with. Random weights need statistics of their own.
         settings = replace(settings, backbone=replace(settings.backbone, frozen_norm=False))
     model = zoo.make(wanted.builder, settings, backbone_weights=backbone_weights)
-    return model, transfer(model, source[2], weights) if source else []
+    if source is None:
+        return model, []
+    return model, transfer(model, same_outputs(source[2], source[3], dataset), weights)
 
 
-def _settings_and_state(weights: str, builder: str | None) -> tuple[str, ModelSettings, dict[str, torch.Tensor]]:
-    """The builder, the settings and the weights of a file."""
+Parts = tuple[str, ModelSettings, dict[str, torch.Tensor], dict[str, list] | None]
+
+
+def _parts(weights: str, builder: str | None) -> Parts:
+    """The builder, the settings, the weights and the labels of a file."""
     if builder is not None and (weights == "COCO_V1" or not _is_ours(weights)):
         model = trained_model(weights, builder)
-        return model.builder, model.settings, model.state_dict()
+        return model.builder, model.settings, model.state_dict(), model.labels
     contents = model_file.read(weights)
-    return *zoo.config_of(contents, weights), contents["state_dict"]
+    name, settings = zoo.config_of(contents, weights)
+    return name, settings, contents["state_dict"], zoo.labels_of(contents, settings.num_classes, weights)
 
 
 def _is_ours(weights: str) -> bool:
@@ -92,6 +101,17 @@ def fitted(settings: ModelSettings, dataset: Any) -> ModelSettings:
     keypoints = len(dataset.keypoint_names)
     keypoint = replace(settings.keypoint, num_keypoints=keypoints) if settings.keypoint and keypoints else None
     return replace(settings, num_classes=len(dataset.categories), keypoint=keypoint)
+
+
+def same_outputs(state: dict[str, torch.Tensor], labels: dict[str, list] | None, dataset: Any) -> dict:
+    """The weights without those of outputs that mean something else in the data set: as many categories, say, of other
+    names. A model that does not say what its outputs mean keeps them."""
+    others: tuple[str, ...] = ()
+    if labels and labels["categories"] != list(dataset.categories):
+        others += OF_CLASSES
+    if labels and labels["keypoint_names"] != list(dataset.keypoint_names):
+        others += OF_KEYPOINTS
+    return {name: value for name, value in state.items() if not name.startswith(others)}
 
 
 def transfer(model: MaskRCNN, state: dict[str, torch.Tensor], source: str) -> list[str]:

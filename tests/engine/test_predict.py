@@ -141,6 +141,25 @@ def test_weights_are_taken_where_they_fit(tmp_path):
     assert model.settings.num_classes == 4
 
 
+def test_as_many_categories_of_other_names_start_afresh(tmp_path):
+    torch.manual_seed(0)
+    source = mrcnn.playground_rcnn(num_classes=3)
+    source.labels = labels_of(DATASET)
+    save_model(source, tmp_path / "model.pt")
+    assert model_to_train(DATASET, None, str(tmp_path / "model.pt"))[1] == []
+    other = HandMade([])
+    other.categories = ["background", "ball", "person"]
+    model, fresh = model_to_train(other, None, str(tmp_path / "model.pt"))
+    layers = {name.rpartition(".")[0] for name in fresh}
+    classes = {"box_predictor.bbox_pred", "box_predictor.cls_score", "mask_predictor.mask_fcn_logits"}
+    assert layers == {f"roi_heads.{name}" for name in classes}
+    changed = {n for n, value in model.state_dict().items() if not torch.equal(value, source.state_dict()[n])}
+    assert {name.rpartition(".")[0] for name in changed} == layers
+    other.keypoint_names = [f"another {i}" for i in range(17)]
+    _, fresh = model_to_train(other, None, str(tmp_path / "model.pt"))
+    assert "roi_heads.keypoint_predictor.kps_score_lowres.weight" in fresh
+
+
 def test_weights_that_fit_nowhere_are_refused(tmp_path):
     source = mrcnn.playground_rcnn()
     state = {name.replace("backbone.", "spine."): value for name, value in source.state_dict().items()}
