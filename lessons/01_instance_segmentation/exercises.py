@@ -27,16 +27,13 @@ def pixel_by_pixel(masks: Tensor, labels: Tensor) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [
-        (STAIRS, torch.tensor([4, 2, 4])),
-        (STAIRS, torch.tensor([1, 6, 3])),
-        (STAIRS[:0], torch.tensor([], dtype=torch.int64)),
-    ],
+    cases=lambda: [(STAIRS, torch.tensor([4, 2, 4])), (STAIRS, torch.tensor([1, 6, 3])), (STAIRS[:0], torch.arange(0))],
     truth=pixel_by_pixel,
     mistakes={
         "zip(masks, labels, strict=True) ⇒ zip(masks, range(1, 9))": "it numbers the instances; a semantic map holds "
         "classes: write each mask's label",
         "= label ⇒ = 1": "every thing became 1: write the label of its class",
+        "semantic[mask.bool()] = label ⇒ semantic = mask * label": "each mask wipes out all that was laid before it",
         "] = label ⇒ ] += label": "where two masks overlap, their labels are added: the later row is to lie on top",
         "zip(masks, labels, strict=True) ⇒ list(zip(masks, labels))[::-1]": "where two masks overlap, the earlier row "
         "lies on top: it should be the later one",
@@ -68,7 +65,7 @@ def box_by_loop(mask: Tensor) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [(each,) for each in (*STAIRS, HOLE, torch.zeros_like(HOLE), torch.ones_like(HOLE))],
+    cases=lambda: [(each,) for each in (*STAIRS, HOLE, HOLE * 0, HOLE * 0 + 1, shape("... .#. ..."))],
     truth=box_by_loop,
     mistakes={
         ("xs.max() + 1 ⇒ xs.max()", "ys.max() + 1 ⇒ ys.max()"): "x2 and y2 are the last pixel's numbers, as in "
@@ -76,6 +73,8 @@ def box_by_loop(mask: Tensor) -> Tensor:
         "ys, xs = ⇒ xs, ys =": "x and y are swapped: a mask's first dimension is its rows, which are y",
         ("xs.max() + 1 ⇒ xs.max() + 1 - xs.min()", "ys.max() + 1 ⇒ ys.max() + 1 - ys.min()"): "that is x, y, width, "
         "height, as COCO's files have it. Ours is two corners: x1, y1, x2, y2",
+        ("xs.min() ⇒ xs[0]", "xs.max() ⇒ xs[-1]"): "pixels come row by row: the leftmost may be in any row",
+        "not len(xs) ⇒ not len(xs) or xs.min() == xs.max()": "a mask that is one pixel wide is not empty",
         "    if not len(xs):\n        return torch.zeros(4)\n ⇒ ": "right for masks with pixels. An empty one has no "
         "first pixel: its box is four zeros",
     },
@@ -118,6 +117,9 @@ MASKS = (HOLE, 1 - HOLE, torch.zeros_like(HOLE), torch.ones_like(HOLE), shape("#
         "        counts[-1] += 1 ⇒         else:\n            counts[-1] += 1": "each run but the first is one too "
         "short: the pixel at which it begins is part of it",
         "return counts ⇒ return counts[:-1]": "the last run is missing",
+        "return counts ⇒ return counts[: len(counts) - 1 + value]": "the zeros after the last 1 are a run, too",
+        "return counts ⇒ return sum(map(encode_runs, mask.split(1, 1)), []) if len(mask[0]) > 1 else counts": "it "
+        "begins anew in each column: a run goes on from the foot of a column at the head of the next",
     },
     hints=[
         "Walking down the columns, what must you remember from one pixel to the next?",
@@ -183,6 +185,7 @@ BEYOND = [13.3, 3.2, -2.2, -1.7, 5.7, 11.9]
     mistakes={
         (")[:, None] + 0.5 ⇒ )[:, None]", "(width) + 0.5 ⇒ (width)"): "it asks about the pixels' corners: "
         "their middles are at + 0.5",
+        "crossed & (x < at) ⇒ crossed": "sides to the left of the middle count, too: you walk to the right only",
         "^= ⇒ |=": "a second crossing leads out again: each crossing turns inside into outside and back",
         ", points[1:] + points[:1], strict=True) ⇒ , points[1:])": "the last side is missing, from the last "
         "corner back to the first",

@@ -93,7 +93,5 @@ def cells(mask: Tensor, polygon: Sequence[float] = (), other: Tensor | None = No
     axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
     axes.set_axis_off()
     rows = "; ".join("".join(map(str, row)) for row in mask.int().tolist())
-    words = f"A mask of {height} by {width} cells, row by row: {rows}."
-    if other is not None:
-        words += f" In {int((mask != other).sum())} cells the other mask differs."
-    return View.of(figure, words, lines=True)
+    differs = "" if other is None else f" In {int((mask != other).sum())} cells the other mask differs."
+    return View.of(figure, f"A mask of {height} by {width} cells, row by row: {rows}.{differs}", lines=True)
