@@ -10,8 +10,8 @@
 # Three people touch, and a map of classes has lost which pixels are whose: what a mask for each thing adds, and how
 # masks are written down without losing a pixel.
 #
-# **You will** draw a polygon by hand, and write what makes of masks a map of classes, boxes and run lengths, and of a
-# polygon a mask.
+# **You will** draw a polygon by hand, and write the functions that turn masks into a map of classes, into boxes and into
+# run lengths, and a polygon into a mask.
 #
 # **Time** about 60 minutes. **Know first** Python, a little PyTorch, and what IoU is (lesson 00).
 #
@@ -78,8 +78,8 @@ print(f"by code that is {lab.whose(semantic_map)}:", Counter(semantic.flatten().
 # diagonally. Find the islands, and you have the people?
 #
 # 1. How many islands do our three people make?
-# 2. Of a thing that is one of three of its kind, in many scenes: how often is an island exactly that thing? In per
-#    cent.
+# 2. Now many scenes, and every thing that has just two others of its kind beside it. In how many per cent of the cases
+#    is an island exactly that thing?
 
 # %%
 my_islands = None
@@ -135,8 +135,8 @@ pictures.fates(tally)
 
 # %% [markdown]
 # The more of a kind there are, the more merge. Then, at six, nearly all come back: these scenes are tables with coins,
-# which the playground calls balls, and coins lie apart. So it is not the number that matters. Islands work where
-# nothing touches. And even a thing that is alone of its kind may come back in pieces.
+# which the playground calls balls, and coins lie apart. Islands work where nothing touches. And even a thing that is
+# alone of its kind may come back in pieces.
 #
 # Would a cleverer method do better? Here is a second truth: the same pixels of people, dealt out to three people by
 # chance.
@@ -147,7 +147,7 @@ person = semantic == 1
 other_masks = torch.stack([*(person & (dealt == i) for i in range(3)), semantic == 3])
 same = torch.equal(semantic, semantic_map(other_masks, torch.tensor([1, 1, 1, 3])))
 ways = int(person.sum()) * math.log10(3) - math.log10(6)  # three owners for each pixel, in whichever order
-print(f"another truth, the same class map: {same}. There are about 10^{ways:.0f} with three people")
+print(f"another truth, the same class map: {same}. There are about 10^{ways:.0f} such truths, all with three people")
 
 # %% [markdown]
 # A method that sees only the class map must answer alike for all of these. It can be right for one of them at most.
@@ -349,12 +349,15 @@ pictures.masks_in_a_row(image, {"the mask": [masks[1]], **{name: [mask] for name
 
 # %% [markdown]
 # The pair of functions is wrong in one way, both times, and so agrees with itself. Even the area survives. A round trip
-# shows that nothing is lost. That it is *COCO's* form, only another reader of COCO's form can show.
+# shows that nothing is lost. That it is *COCO's* form, only another reader of COCO's form can show. In a square picture
+# it finds the mask mirrored, rows for columns. In any other, rows and columns differ in length, and the mask falls to
+# shreds.
 #
 # ## A polygon, by hand
 #
 # Nobody paints pixels for hours. Most of COCO's masks are **polygons**: people clicked corners around things. Do it:
 # move the corners of this quick try until the person in the middle is covered well. Then copy the text below the picture.
+# (There is none while a polygon is open. Choose its first corner, the square, to close it.)
 
 # %%
 quick_try = [59, 46, 68, 42, 78, 48, 84, 35, 93, 48, 82, 70, 96, 127, 86, 127, 74, 104, 62, 112, 66, 90, 54, 68]
@@ -384,7 +387,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 (drawn_mask,) = drawn["masks"]
 print(f"area in the file {drawn['area'].item():g}, pixels in the mask {drawn_mask.sum()}")
-print(f"box in the file {drawn['boxes'][0].tolist()}, around the mask {mask_to_box(drawn_mask).tolist()}")
+in_file = [round(each, 2) for each in drawn["boxes"][0].tolist()]
+print(f"box in the file {in_file}, around the mask {mask_to_box(drawn_mask).tolist()}")
 print(
     f"corners: {len(json.loads(pasted)['segmentation'][0]) // 2}, IoU with the truth: {mask_iou(drawn_mask, masks[1]):.2f}"
 )
@@ -399,14 +403,21 @@ print(
 # side that you cross leads out or in, so you were inside if you crossed an odd number of them.
 #
 # A corner that lies at just the height of the walk is an end of two sides, and must not count twice. So let a side have
-# its upper end but not its lower one.
+# its upper end but not its lower one. A level side then has neither, and is never crossed.
 
 # %% exercise="polygon_to_mask"
 
+# %%
+(polygon,) = json.loads(pasted)["segmentation"]
+print(
+    f"your polygon: {polygon_to_mask(polygon, height, width).sum()} pixels by code that is {lab.whose(polygon_to_mask)},"
+)
+print(f"{drawn_mask.sum()} as the library read it from the file")
+
 # %% [markdown]
-# pycocotools has a rule of its own. It moves every corner to a grid five times as fine, and follows the sides there in
-# whole steps. **Predict**: for the triangle (1, 1), (11, 3), (9, 8), in how many cells do the two rules differ? (`o`:
-# only by your rule; `x`: only by theirs.)
+# The first is the drawer's number too. The library reads with pycocotools, which has a rule of its own. It moves every
+# corner to a grid five times as fine, and follows the sides there in whole steps. **Predict**: for the triangle (1, 1),
+# (11, 3), (9, 8), in how many cells do the two rules differ? (`o`: only by your rule; `x`: only by theirs.)
 
 # %%
 my_difference = None
@@ -424,8 +435,8 @@ print(f"{(mine ^ theirs).sum()} of them differ. You said: {my_difference}")
 pictures.cells(mine, triangle, theirs)
 
 # %% [markdown]
-# Two of them have their middles exactly on a side: at x = 3.5 the upper side is at y = 1 + 2.5 · 2 / 10 = 1.5. There
-# neither rule is wrong. But one triangle says little. Here are discs of five sizes, 200 of each at random places. How
+# In the cells with an `x` the middle is exactly on a side: at x = 3.5 the upper side is at y = 1 + 2.5 · 2 / 10 = 1.5.
+# There neither rule is wrong, and if yours counts such middles as inside, only the `o` is left. But one triangle says little. Here are discs of five sizes, 200 of each at random places. How
 # many cells differ, and does one of the rules make things larger than they are?
 
 
@@ -555,8 +566,9 @@ print("You said:", my_ratio)
 # written.
 #
 # Each number is cut into parts of five bits, the lowest first. If more of the number follows, 32 is added to the part.
-# The last part's bit of value 16 is the sign, so the parts of 3 are `[3]`, of -3 `[29]`, and of 16 `[48, 0]`. In the
-# end 48 is added to each part, and that is a letter's number.
+# The last part's bit of value 16 is the sign: set, it counts as -16. So the parts of 3 are `[3]`, of -3 `[29]`, as
+# 29 = 16 + 13 and -16 + 13 = -3, and of 16 `[48, 0]`: a second part says that there is no minus. Later 48 is added to
+# each part, and that is a letter's number.
 
 # %% exercise="compress"
 
@@ -592,4 +604,4 @@ lab.show(run_lengths)
 # - **Soft masks.** A true border runs through pixels. Ours say 0 or 1.
 #
 # **Read on** *Microsoft COCO: Common Objects in Context* (Lin et al., 2014) tells how the masks were made and what they
-# cost. *Mask R-CNN* (He et al., 2017). Then `mrcnn/data/annotations.py`: how a file is checked, record by record.
+# cost. *Mask R-CNN* (He et al., 2017).
