@@ -14,6 +14,8 @@ try:
 except ImportError:  # then the library is the judge
     TheirBlock = None
 
+FROM_TO = ((4, 6), (8, 12)), ((4, 7), (7, 13))  # a map's sizes that double on the way down, and such as do not
+
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -51,7 +53,8 @@ def by_torchvision(x: Tensor, block: BasicBlock) -> Tensor:
         "F.relu(block.bn1(block.conv1(x))) ⇒ block.bn1(block.conv1(x))": "the ReLU between the convolutions is missing",
         "F.relu(block.bn1(block.conv1(x))) ⇒ block.bn1(F.relu(block.conv1(x)))": "ReLU comes after the norm",
         "block.bn1(block.conv1(x)) ⇒ block.conv1(x)": "the first norm, bn1, is missing",
-        " if block.downsample is None else block.downsample(x) ⇒ ": "where the shape changes, x needs downsample",
+        " if block.downsample is None else block.downsample(x) ⇒ ": "where the shape changes, "
+        "the short way goes through downsample; the long way begins at x as it came",
     },
     hints=[
         "What becomes of x on the long way, and what on the short way? Where do the two meet?",
@@ -80,12 +83,12 @@ def traced_back(layers: list[tuple[int, int]]) -> tuple[int, int]:
     cases=lambda: [([(7, 2), (3, 2), (3, 1)],), ([(3, 1)] * 4,), ([(3, 2), (1, 3), (4, 2), (3, 1)],), ([],)],
     truth=traced_back,
     mistakes={
-        (
-            "size += (kernel - 1) * step\n        step *= stride ⇒ step *= stride\n        size += (kernel - 1) * step"
-        ): "a layer's own stride counts for the layers after it only: the size grows first",
+        "(kernel - 1) * step ⇒ (kernel - 1) * step * stride": "a layer's own stride counts for later layers only",
         "(kernel - 1) * step ⇒ kernel * step": "one tap of the kernel is the cell itself: only kernel - 1 are new",
         "(kernel - 1) * step ⇒ kernel - 1": "each new tap adds `step` pixels, not one",
         "(kernel - 1) * step ⇒ (kernel - 1) * stride": "a tap adds the product of ALL strides before",
+        "step *= stride ⇒ step = stride": "neighbours are apart by the product of ALL strides so far",
+        "size += (kernel - 1) * step ⇒ size = (size - 1) * stride + kernel": "this rule begins with the last layer",
         "step *= stride ⇒ step += stride": "strides multiply: 2 and then 2 makes 4, and another 2 makes 8",
         "size, step = 1, 1 ⇒ size, step = 0, 1": "before any layer a cell is one pixel: begin with a size of 1",
         "return size, step ⇒ return step, size": "the two results are swapped: size first",
@@ -97,7 +100,7 @@ def traced_back(layers: list[tuple[int, int]]) -> tuple[int, int]:
     ],
 )
 def reach(layers):
-    """Layers [(kernel, stride), ...], the first first -> (size, step), two whole numbers of pixels.
+    """Layers [(kernel, stride), ...], from the picture on -> (size, step), two whole numbers of pixels.
 
     size: how wide a cell of the last map sees. step: how far apart two neighbouring cells of it look.
     """
@@ -121,10 +124,7 @@ def by_nudging(network: nn.Module, image: Tensor, row: int, column: int) -> Tens
 
 
 @exercise(
-    cases=lambda: [
-        (smooth_network(), random(3, 9, 14).double(), 1, 3),
-        (smooth_network(), random(3, 9, 14, seed=1).double(), 4, 0),
-    ],
+    cases=lambda: [(smooth_network(), random(3, 9, 14, seed=n).double(), *at) for n, at in enumerate([(1, 3), (4, 0)])],
     truth=by_nudging,
     mistakes={
         "[0, :, row, column] ⇒ [0, :, column, row]": "row and column are swapped: rows come before columns",
@@ -133,6 +133,7 @@ def by_nudging(network: nn.Module, image: Tensor, row: int, column: int) -> Tens
         ".abs().sum(0) ⇒ .sum(0)": "a colour that pushes the cell down counts too: take absolute values",
         ".abs().sum(0) ⇒ .sum(0).abs()": "colours cancel each other: first absolute values, then the sum",
         ".abs().sum(0) ⇒ .abs()": "one number per pixel is asked for: sum over the three colours",
+        "column].sum() ⇒ column].abs().sum()": "sum the channels as they are: absolute values are for the gradient",
         ".abs().sum(0) ⇒ .square().sum(0)": "these are squares; absolute values were asked for",
     },
     hints=[
@@ -161,10 +162,7 @@ def cell_by_cell(coarse: Tensor, fine: Tensor, lateral: nn.Module) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [
-        (random(2, 6, 4, 6), random(2, 4, 8, 12, seed=1), constant(nn.Conv2d(4, 6, 1))),
-        (random(1, 6, 4, 7), random(1, 4, 7, 13, seed=1), constant(nn.Conv2d(4, 6, 1))),
-    ],
+    cases=lambda: [(random(2, 6, *a), random(2, 4, *b, seed=1), constant(nn.Conv2d(4, 6, 1))) for a, b in FROM_TO],
     truth=cell_by_cell,
     mistakes={
         "size=fine.shape[-2:] ⇒ scale_factor=2": "right where sizes double exactly; but 4 columns may have to become 7",
@@ -173,7 +171,7 @@ def cell_by_cell(coarse: Tensor, fine: Tensor, lateral: nn.Module) -> Tensor:
         "mode='nearest-exact' takes other cells than mode='nearest', which was asked for",
         "lateral(fine) + ⇒ ": "this is the coarse map alone, enlarged: the fine one must be added",
         "return lateral(fine) + up ⇒ return lateral(fine)": "this is the lateral connection alone: nothing comes down",
-        "lateral(fine) + ⇒ fine +": "`fine` has another number of channels: it goes through `lateral` first",
+        "lateral(fine) + ⇒ fine +": "`fine` has another number of channels: it alone goes through `lateral`, first",
     },
     hints=[
         "Two maps are added. In which two ways must their shapes be made to agree?",
@@ -202,6 +200,7 @@ def fused(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         "scale[:, None, None, None] ⇒ scale[None, :, None, None]": "output channels are the FIRST axis",
         "norm.bias - norm.running_mean * scale ⇒ norm.bias - norm.running_mean": "the mean is scaled too",
         "norm.bias - norm.running_mean * scale ⇒ -norm.running_mean * scale": "norm.bias is missing: it is added last",
+        "norm.bias - norm.running_mean * scale ⇒ (norm.bias - norm.running_mean) * scale": "norm.bias is not scaled",
         "norm.bias - norm ⇒ norm.bias + norm": "the mean is taken away, not added",
         "norm.bias - norm.running_mean * scale ⇒ norm.bias": "what becomes of the mean that the norm takes away?",
     },
@@ -217,7 +216,7 @@ def fold(conv, norm):
     return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
-SIZES = [(side, side) for side in (50, 111, 112, 125, 250, 440, 448, 900)] + [(100, 420), (0, 8)]
+SIZES = [(side, side) for side in (50, 111, 112, 125, 250, 440, 448, 900)] + [(100, 420), (2, 8)]
 BOXES = torch.tensor([(500.0, 800, 500 + width, 800 + height) for width, height in SIZES])
 
 
@@ -231,10 +230,11 @@ def by_borders(boxes: Tensor, size: float) -> Tensor:
     truth=by_borders,
     extra=True,
     mistakes={
-        "torch.floor( ⇒ torch.round(": "the level is rounded to the nearest; equation 1 rounds down",
-        "torch.floor( ⇒ torch.ceil(": "the level is rounded up; equation 1 rounds down",
+        "torch.floor( ⇒ torch.round(": "the level is rounded to the nearest; the rule rounds down",
+        "torch.floor( ⇒ torch.ceil(": "the level is rounded up; the rule rounds down",
         ".clamp(2, 5) ⇒ ": "boxes below P2 or above P5 are lost: they go to P2 and P5, `.clamp(2, 5)`",
         ".sqrt() ⇒ ": "take the square root of the area first: the rule is about a side",
+        "- boxes[:, 0], boxes[:, 3] - boxes[:, 1] ⇒ , boxes[:, 3]": "x2 and y2 are a corner, not width and height",
         "log2 ⇒ log": "that is the natural logarithm; levels go by powers of two",
         "/ canonical_size ⇒ / 224": "right for a canonical size of 224, but not for one of 56: use the argument",
         "(width * height).sqrt() ⇒ torch.maximum(width, height)": "it goes by the longest side, not by the area's root",
