@@ -207,14 +207,16 @@ pictures.first_steps(losses, gradients, math.log(6))
 # | max pool | 3, 2 | 7 + 2 · 2 = 11 | 2 · 2 = 4 |
 # | convolution | 3, 1 | 11 + 2 · 4 = 19 | 4 |
 #
-# A layer that reads 3 cells adds two, and each is as many pixels further as neighbours are apart.
+# A layer that reads 3 cells sees two more than one cell. Each of the two lies as many pixels further as neighbours were
+# apart *before* this layer.
 
 # %% exercise="reach"
 
 # %% [markdown]
-# The *body* is the backbone without its pyramid; its four maps are C2 to C5. Ours then has four stages of one residual block
-# (two 3 × 3 convolutions); the first convolution of stages 2, 3 and 4 moves by 2. ResNet-50 has 3, 4, 6 and 3 residual blocks
-# of 1 × 1, 3 × 3, 1 × 1, where the 3 × 3 moves. **Predict** how wide a cell of C5 sees in each.
+# The *body* is the backbone without its pyramid; its four maps are C2 to C5. After the first convolution and the max pool,
+# ours has four stages of one residual block (two 3 × 3 convolutions); the first convolution of stages 2, 3 and 4 has
+# `stride` 2. ResNet-50 begins alike. Its stages have 3, 4, 6 and 3 residual blocks of 1 × 1, 3 × 3, 1 × 1; in the first
+# of stages 2, 3 and 4, the 3 × 3 has `stride` 2. **Predict** how wide a cell of C5 sees in each.
 
 # %%
 my_playground, my_resnet50 = None, None  # pixels
@@ -297,14 +299,15 @@ for name, (_, whole, most) in p2.items():
 pictures.sees(mosaic(1), p2, side=3.6)
 
 # %% [markdown]
-# P2's cell, four pixels wide, now sees as far as C5. Its field is not centred: "nearest" gives cell 47 what belongs to C5's
-# cell 5, cells 48 and 49 that of cell 6, and these stand at pixels 160 and 192, left of the middle or on it.
+# P2's cell, four pixels wide, now sees as far as C5. Its field is not centred. The 3 × 3 convolution that smooths P2 reads
+# cells 47, 48 and 49. "Nearest" gives cell 47 what belongs to C5's cell 5, cells 48 and 49 that of cell 6, and these two
+# stand at pixels 160 and 192, left of the middle or on it. (P6 is every second cell of P5, and so sees the same.)
 #
 # ### Break it: cut the path
 #
 # How well boxes are found is measured by **AP**, average precision, from 0 to 1 (lesson 13, to come). APs counts only objects
-# under 32 × 32 pixels. The heads of our model read mostly P2 (lesson 00). **Predict** the box AP over 40 scenes with the top-down
-# path cut.
+# under 32 × 32 pixels. The heads of our model read mostly P2 (lesson 00). **Predict** the box AP over 40 scenes with the
+# top-down path cut.
 
 # %%
 my_ap = None
@@ -316,13 +319,16 @@ backbone.fpn.forward = lambda maps: pyramid_by_steps(maps, backbone.fpn, without
 cut = evaluate(model, scenes)["bbox"]
 del backbone.fpn.forward  # as it was
 for name, each in (("as it is", whole), ("path cut", cut)):
-    print(f"{name}: AP {each['AP']:.3f}, small objects {each['APs']:.3f}, recall {each['AR']:.3f}")
+    print(f"{name}: AP {each['AP']:.3f}, small objects {each['APs']:.3f}, share of objects found {each['AR']:.3f}")
 print("you said:", my_ap)
 
 # %% [markdown]
 # A great fall, but not a fair trial: the heads were trained on sums, and now get one summand. So ask the features
 # themselves. How well does a *linear* classifier, trained afresh on either, tell a thing's class from one cell of the finest
-# map? Every class counts the same. **Predict** for small and for large things.
+# map? Every class counts the same, so guessing gets one sixth. **Predict** for small and for large things.
+
+# %%
+my_without, my_as_it_is = None, None  # the share that is right: (small, large)
 
 
 # %%
@@ -370,6 +376,7 @@ others = Playground(160, seed=31)
 torch.manual_seed(0)
 for name, step in {"nothing comes down": without, "as it is": top_down}.items():
     print(f"{name:18} side < 24: {{:.2f}}   24 to 48: {{:.2f}}   48 and more: {{:.2f}}".format(*probe(step)))
+print("you said:", my_without, "and", my_as_it_is)
 
 # %% [markdown]
 # Now it is fair, and the answer stands: what comes down tells *what* it is, to small things and to large ones.
@@ -430,8 +437,9 @@ frozen = backbone.body.bn1.running_mean[channel].item()
 pictures.batch_means({n: each[:, channel] for n, each in means.items()}, frozen)
 
 # %% [markdown]
-# Numbers of one picture are alike: one scene is dark, another pink. What counts is the number of *pictures*. What does that
-# scatter cost? The trained backbone, evaluated with the statistics of each batch instead of the running ones:
+# About eight for each picture, whose 4,096 numbers are much alike: one scene is dark, another pink. What counts is the
+# number of *pictures*. What does that scatter cost? The trained backbone, evaluated with the statistics of each batch
+# instead of the running ones:
 
 
 # %%
@@ -453,9 +461,9 @@ model.backbone = backbone
 
 # %% [markdown]
 # With one or two pictures the answers are worse. From eight on they are on a par with the running statistics, here a little
-# better; other scenes shuffle the order of these (try `seed=177`). And this is only the answering: in training such noise is in
-# every step. So what was learnt with large batches, as backbones are on the photographs of ImageNet, is **frozen**: mean,
-# variance, scale and shift become constants. `FrozenBatchNorm2d` is that.
+# better; other scenes shuffle the order of these (try `seed=177` for `scenes`, under "cut the path"). And this is only the
+# answering: in training such noise is in every step. So what was learnt with large batches, as backbones are on the
+# photographs of ImageNet, is **frozen**: mean, variance, scale and shift become constants. `FrozenBatchNorm2d` is that.
 #
 # ### Break it: who is in the batch?
 #
@@ -497,8 +505,9 @@ with torch.no_grad():
 # %% [markdown]
 # ## Now find it in the real file
 #
-# A residual block, the pyramid and the folding. `convolve(x, conv, norm, relu, plus=x)` is `relu(norm(conv(x)) + x)`, where a frozen
-# norm is folded.
+# On a CPU the norm costs little beside the convolution, so folding it saves little time. A residual block, the pyramid and
+# the folding in the library: `convolve(x, conv, norm, relu, plus=x)` is `relu(norm(conv(x)) + x)`, where a frozen norm is
+# folded.
 
 # %%
 lab.show(BasicBlock.forward)

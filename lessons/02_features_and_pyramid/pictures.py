@@ -82,7 +82,7 @@ def batch_means(means: dict[int, Tensor], frozen: float) -> View:
     for row, values in enumerate(means.values()):
         axes.plot(values, np.full(len(values), row), "o", color=BLUE, markersize=7, alpha=0.5)
     axes.axvline(frozen, color=RED, linewidth=2)
-    axes.text(frozen, len(means) - 0.65, " frozen", color=INK, fontsize=LETTERS)
+    axes.text(frozen, len(means) - 0.65, "\u00a0frozen", color=INK, fontsize=LETTERS)
     axes.set(ylim=(len(means) - 0.5, -0.5), yticks=range(len(means)), yticklabels=[f"batches of {n}" for n in means])
     _tidy(axes, "mean of one channel in each batch")
     figure.tight_layout()
