@@ -12,9 +12,9 @@ from mrcnn.lab.cases import overlap, random_boxes
 from mrcnn.lab.check import exercise
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-# Boxes 0 and 1 lie on object 0 with an IoU of exactly 0.5; box 3 lies on nothing; object 3 reaches 0.5 with object 0.
+# Boxes 0 and 1 lie on object 0 with an IoU of exactly 0.5, box 1 on object 3 with more; box 3 lies on nothing.
 PROPOSALS = torch.tensor([[0.0, 0, 10, 5], [0, 0, 20, 10], [11, 0, 22, 10], [50, 50, 60, 60], [31, 40, 40, 49]])
-OBJECTS = torch.tensor([[0.0, 0, 10, 10], [12, 0, 22, 10], [30, 40, 40, 50], [0, 0, 10, 14]])
+OBJECTS = torch.tensor([[0.0, 0, 10, 10], [12, 0, 22, 10], [30, 40, 40, 50], [0, 0, 20, 14]])
 
 
 def some(n: int, *shape: int, seed: int = 0) -> Tensor:
@@ -23,10 +23,9 @@ def some(n: int, *shape: int, seed: int = 0) -> Tensor:
 
 
 def labelled_by_loop(proposals: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    rows, objects = proposals.tolist() + boxes.tolist(), []
-    for row in rows:
-        ious = [overlap(row, box) for box in boxes.tolist()]
-        objects.append(ious.index(max(ious)) if max(ious) >= 0.5 else -1)
+    rows = proposals.tolist() + boxes.tolist()
+    ious = [[overlap(row, box) for box in boxes.tolist()] for row in rows]
+    objects = [each.index(max(each)) if max(each) >= 0.5 else -1 for each in ious]
     classes = [int(labels[place]) if place >= 0 else 0 for place in objects]
     return torch.tensor(rows), torch.tensor(classes), torch.tensor(objects)
 
@@ -39,17 +38,20 @@ def labelled_by_loop(proposals: Tensor, boxes: Tensor, labels: Tensor) -> tuple[
     truth=labelled_by_loop,
     mistakes={
         "torch.cat([proposals, boxes]) ⇒ proposals": "the true boxes are candidates too: put them behind the others",
+        "box_maths.iou(candidates ⇒ box_maths.iou(proposals": "the true boxes need a class and a row too",
         "best >= 0.5 ⇒ best > 0.5": "an IoU of exactly 0.5 is enough: compare with >=",
         "labels[objects], 0) ⇒ objects, 0)": "these are rows of the objects: the CLASS of a row is `labels[row]`",
         "torch.where(holds, objects, -1) ⇒ objects": "a background box has no object: write -1 in its place",
         "torch.where(holds, labels[objects], 0) ⇒ labels[objects]": "a best IoU below 0.5 is background: class 0",
+        "torch.where(holds, labels[objects], 0) ⇒ labels[torch.where(holds, objects, -1)]":
+        "`labels[-1]` is the last object's class: a row of -1 has class 0",
+        "holds = best >= 0.5 ⇒ holds = (best >= 0.5).index_fill(0, box_maths.iou(proposals, boxes).argmax(0), True)":
+        "this rule has no low-quality matches: a best IoU below 0.5 is background, whoever is nearest",
     },
-    hints=[
-        "What is the best IoU of each candidate, and with which object?",
+    hints=["What is the best IoU of each candidate, and with which object?",
         "`box_maths.iou(candidates, boxes)` is a table (P + G, G): its largest along dimension 1, value and place.",
-        "`torch.where(best >= 0.5, labels[objects], 0)`, and in the same way `objects` or -1.",
-    ],
-)
+        "`torch.where(best >= 0.5, labels[objects], 0)`, and in the same way `objects` or -1."],
+)  # fmt: skip
 def label_proposals(proposals, boxes, labels):
     """Candidates (P + G, 4), the true boxes last; the class of each, 0 for background; its object's row, or -1.
 
@@ -70,31 +72,27 @@ def drawn_one_by_one(classes: Tensor, order: Tensor, count: int) -> Tensor:
 
 def shuffled(n: int, positive: int, count: int) -> tuple[Tensor, Tensor, int]:
     """n rows, every third of them of class 2, but `positive` at most."""
-    rows = torch.arange(n)
-    return (
-        2 * ((rows % 3 == 1) & (rows < 3 * positive)),
-        torch.randperm(n, generator=torch.Generator().manual_seed(n)),
-        count,
-    )
+    rows, order = torch.arange(n), torch.randperm(n, generator=torch.Generator().manual_seed(n))
+    return 2 * ((rows % 3 == 1) & (rows < 3 * positive)), order, count
 
 
 @exercise(
-    cases=lambda: [shuffled(60, 20, 16), shuffled(40, 2, 12), shuffled(20, 0, 8), shuffled(9, 3, 14)],
+    cases=lambda: [shuffled(60, 20, 18), shuffled(40, 2, 12), shuffled(9, 0, 8), shuffled(9, 3, 14), shuffled(9, 3, 3)],
     truth=drawn_one_by_one,
     mistakes={
         "[: count // 4] ⇒ ": "all the positive ones were taken: a quarter of `count` at most",
         "count - len(positive) ⇒ count - count // 4": "where there are few positive ones, background must fill up",
         "order[drawn ⇒ torch.arange(len(order))[drawn": "these are places in `order`, not the rows that stand there",
         "drawn = classes[order] ⇒ drawn, order = classes, torch.arange(len(classes))": "`order` was not followed",
+        "drawn = classes[order] ⇒ drawn = classes": "entry k of `order` has the class `classes[order][k]`",
+        "count - len(positive) ⇒ 3 * len(positive)": "background fills up to `count`, however few are positive",
     },
-    hints=[
-        "`classes[order]` are the classes in the drawn order. Which entries of `order` are positive?",
+    hints=["`classes[order]` are the classes in the drawn order. Which entries of `order` are positive?",
         "`order[classes[order] > 0]`, cut to `count // 4`; then background, cut to what is left of `count`.",
-        "negative = order[classes[order] == 0][: count - len(positive)]",
-    ],
+        "`negative = order[classes[order] == 0][: count - len(positive)]`"],
 )  # fmt: skip
 def draw_samples(classes, order, count):
-    """Which rows the losses see: positive ones first, `count // 4` at most; then background, until there are `count`.
+    """Which rows the losses see: positive ones first, `count // 4` at most; then background, up to `count` in all.
 
     classes (P,), 0 for background; order (P,), all rows in random order: of each kind, those that come first in it.
     """
@@ -114,29 +112,26 @@ def loss_by_loop(deltas: Tensor, classes: Tensor, wanted: Tensor) -> float:
 
 
 @exercise(
-    cases=lambda: [
-        (0.2 * some(8, 4, 4), torch.tensor([3, 1, 0, 2, 0, 0, 1, 0]), 0.2 * some(8, 4, seed=1)),
-        (some(3, 2, 4), torch.zeros(3, dtype=torch.int64), some(3, 4)),  # background alone
-    ],
+    cases=lambda: [(0.2 * some(8, 4, 4), torch.tensor([3, 1, 0, 2, 0, 0, 1, 0]), 0.2 * some(8, 4, seed=1)),
+                   (some(3, 2, 4), torch.zeros(3, dtype=torch.int64), some(3, 4))],  # the second: background alone
     truth=loss_by_loop,
     mistakes={
         "/ len(classes) ⇒ / max(len(rows), 1)": "divide by the number of ALL samples, not of the positive ones",
+        "/ len(classes) ⇒ / len(rows)": "divide by the number of ALL samples; that of the positive ones may be 0",
         "(classes > 0) ⇒ (classes >= 0)": "background has no box: only rows with a class above 0 count",
         "classes[rows]] ⇒ classes[rows] - 1]": "these are the deltas of the class before: class c has set c",
         "deltas[rows, classes[rows]] ⇒ deltas[rows, 1]": "each row has a set of deltas per class: take its own class's",
         "beta=1 / 9 ⇒ beta=1.0": "the bend of smooth L1 is at `beta=1 / 9` here",
         'reduction="sum") / len(classes) ⇒ reduction="mean")': "a mean over positives: sum, then divide by S",
     },
-    hints=[
-        "Which rows count, and which set of deltas does each use?",
+    hints=["Which rows count, and which set of deltas does each use?",
         "`deltas[rows, classes[rows]]` takes from each of `rows` the set of its own class: (K, 4).",
-        'F.smooth_l1_loss(own, wanted[rows], beta=1 / 9, reduction="sum") / len(classes)',
-    ],
-)
+        '`F.smooth_l1_loss(own, wanted[rows], beta=1 / 9, reduction="sum") / len(classes)`'],
+)  # fmt: skip
 def box_loss(deltas, classes, wanted):
     """The box loss of S samples: smooth L1 with beta 1 / 9 of their own classes' deltas, summed, divided by S.
 
-    deltas (S, C, 4), one set per class; classes (S,), 0 for background, which has no box; wanted (S, 4).
+    deltas (S, C, 4), a set per class; classes (S,), 0: background, no box; wanted (S, 4). Both are times WEIGHTS.
     """
     rows = (classes > 0).nonzero()[:, 0]
     own = deltas[rows, classes[rows]]
@@ -179,10 +174,16 @@ def predicted(n: int, size: tuple[int, int], *limits: float, most: int) -> tuple
         ("(scores[:, 1:] > ⇒ (scores >", "    labels = labels + 1\n ⇒ "): "class 0, background, is among the results",
         "(scores[:, 1:] > min_score) ⇒ ((scores[:, 1:] > min_score) & (scores[:, 1:] == scores[:, 1:].amax(1, True)))":
         "only the best class of each proposal was kept: every class above the threshold is a result of its own",
+        ("    labels = labels + 1\n ⇒ ", "scores[rows, labels] ⇒ scores[rows, labels + 1]"):
+        "column 0 of `scores[:, 1:]` is class 1: deltas and labels must know it too",
+        "labels[keep] ⇒ labels[keep] - 1": "boxes and scores are right, the labels one too low: background is class 0",
         "> min_score ⇒ >= min_score": "a score of exactly `min_score` is not above it: compare with >",
         "deltas[rows, labels] ⇒ deltas[rows, 1]": "each result is moved by the deltas of its own class",
         "proposals[rows], WEIGHTS ⇒ proposals[rows], (1.0, 1.0, 1.0, 1.0)": "the deltas come multiplied by WEIGHTS",
         "box_maths.clip(boxes, size) ⇒ boxes": "boxes reach beyond the picture: clip them",
+        ("box_maths.clip(boxes, size) ⇒ boxes", "return boxes[keep] ⇒ return box_maths.clip(boxes[keep], size)"):
+        "clipped too late: the least side and NMS are about the clipped boxes",
+        "nms(boxes, ⇒ nms(proposals[rows][large],": "NMS compares the MOVED boxes, not the proposals",
         "clip(boxes, size) ⇒ clip(boxes, size[::-1])": "`size` is (height, width) already, as clip wants it",
         "box_maths.large_enough(boxes, min_size) ⇒ scores > 0": "boxes with a side below `min_size` are still there",
         "batched_nms(boxes, scores, labels, nms_iou) ⇒ nms(boxes, scores, nms_iou)": "a box struck out another class's",
@@ -190,17 +191,15 @@ def predicted(n: int, size: tuple[int, int], *limits: float, most: int) -> tuple
         "keep = ops ⇒ best = scores.argsort(descending=True)[:most]\n    boxes, labels, scores = boxes[best], "
         "labels[best], scores[best]\n    keep = ops": "the best `most` were taken BEFORE NMS, doubles among them",
     },
-    hints=[
-        "Which pairs of proposal and class have a score above the threshold? Where is background?",
+    hints=["Which pairs of proposal and class have a score above the threshold? Where is background?",
         "`rows, labels = (scores[:, 1:] > min_score).nonzero(as_tuple=True)`; labels + 1; decode, clip, size, NMS.",
-        "keep = ops.batched_nms(boxes, scores, labels, nms_iou)[:most]; it comes by falling score.",
-    ],
+        "`keep = ops.batched_nms(boxes, scores, labels, nms_iou)[:most]`; it comes by falling score."],
 )  # fmt: skip
 def detections(scores, deltas, proposals, size, min_score=0.05, min_size=0.01, nms_iou=0.5, most=100):
     """Boxes (K, 4), labels (K,), scores (K,) of a picture of `size` (height, width), by falling score.
 
     scores (P, C), deltas (P, C, 4), proposals (P, 4). box_maths has decode(deltas, boxes, WEIGHTS), clip(boxes, size)
-    and large_enough(boxes, min_size); ops.batched_nms(boxes, scores, labels, nms_iou) gives the rows that stay.
+    and large_enough(boxes, min_size); ops.batched_nms(boxes, scores, labels, nms_iou) gives the rows left, best first.
     """
     rows, labels = (scores[:, 1:] > min_score).nonzero(as_tuple=True)
     labels = labels + 1
@@ -226,16 +225,17 @@ def pairs_by_loop(proposals: Tensor, moved: Tensor, boxes: Tensor) -> tuple[Tens
     mistakes={
         "[rows, objects[rows]] ⇒ .amax(1)[rows]": "a box that went to a neighbour is no better for it: keep its object",
         "best >= 0.5 ⇒ best >= 0": "only proposals with an IoU of 0.5 or more before the move count",
+        "best >= 0.5 ⇒ best > 0.5": "an IoU of exactly 0.5 is enough: compare with >=",
+        "best, objects ⇒ a, b = (box_maths.iou(each, boxes) for each in (proposals, moved))\n    return a[a >= 0.5], "
+        "b[a >= 0.5]\n    best, objects": "a proposal on two objects was counted twice: it has one object, its best",
         "(best >= 0.5) ⇒ (box_maths.iou(moved, boxes).amax(1) >= 0.5)": "the IoU BEFORE the move decides who counts",
     },
-    hints=[
-        "Which object does each proposal have before it moves? That stays its object.",
+    hints=["Which object does each proposal have before it moves? That stays its object.",
         "Two tables of IoUs, before and after; from the second take row r, column objects[r].",
-        "after = box_maths.iou(moved, boxes)[rows, objects[rows]]",
-    ],
-)
+        "`after = box_maths.iou(moved, boxes)[rows, objects[rows]]`"],
+)  # fmt: skip
 def before_and_after(proposals, moved, boxes):
-    """Of proposals (P, 4) with an IoU of 0.5 or more with some object: that IoU, and what it is after the move.
+    """Of proposals (P, 4) that have an IoU of 0.5 or more with their best object: that IoU, and it after the move.
 
     moved (P, 4): the same proposals, moved; boxes (G, 4): the objects.
     """
@@ -264,12 +264,13 @@ def binned_by_loop(scores: Tensor, right: Tensor, bins: int) -> tuple[Tensor, Te
         "(scores * bins).long() ⇒ ((scores * bins).ceil().long() - 1).clamp(min=0)": "a border is its UPPER bin's",
         "right.float(), bins) / counts ⇒ right.float(), bins) / len(right)": "divide by the number in THAT bin",
         "torch.bincount(place, scores, bins) / counts ⇒ (torch.arange(bins) + 0.5) / bins": "take the MEAN score",
+        "/ counts ⇒ / counts.clamp(min=1)": "an empty bin has no mean and no share: NaN, which 0 / 0 gives by itself",
+        "right.float(), bins) / counts ⇒ right.float(), bins)": "the SHARE that is right: divide by the bin's number",
+        "(scores * bins).long() ⇒ (scores * bins).round().long()": "round down to the bin, not to the nearest",
     },
-    hints=[
-        "Which bin does a score of 0.3 belong to if there are 10? Of exactly 1?",
+    hints=["Which bin does a score of 0.3 belong to if there are 10? Of exactly 1?",
         "place = (scores * bins).long(), at most bins - 1. How many have each place, and what do their scores sum to?",
-        "torch.bincount(place, weights, bins) sums the weights of each place: weights None, scores, or right.float().",
-    ],
+        "`torch.bincount(place, weights, bins)` sums the weights of each place: None, `scores` or `right.float()`."],
 )  # fmt: skip
 def reliability(scores, right, bins):
     """Of each bin of scores: how many there are, their mean score, and the share that is right; NaN in an empty bin.

@@ -38,8 +38,7 @@ def samples(image: Tensor, boxes: Tensor, classes: Tensor, true_boxes: int) -> V
 
 def scatter(before: Tensor, after: Tensor) -> View:
     """A dot per proposal: its IoU before and after the move; above the diagonal it has become better."""
-    figure = page(5, 4.4)
-    axes = figure.add_axes((0.13, 0.13, 0.85, 0.84))
+    axes = page(5, 4.4).add_axes((0.13, 0.13, 0.85, 0.84))
     worse = after < before
     axes.plot(before[~worse], after[~worse], ".", color=BLUE, markersize=4, alpha=0.35)
     axes.plot(before[worse], after[worse], "x", color=RED, markersize=5)
@@ -48,7 +47,7 @@ def scatter(before: Tensor, after: Tensor) -> View:
     axes.set(xlabel="IoU before", ylabel="IoU after (x: worse)", xlim=(0.49, 1.01), ylim=(min(0.3, after.min()), 1.02))
     axes.spines[["top", "right"]].set_visible(False)
     words = f"{len(before)} proposals by their IoU before and after the move: its mean goes from {before.mean():.2f} "
-    return View.of(figure, words + f"to {after.mean():.2f}; {int(worse.sum())} have become worse.")
+    return View.of(axes.figure, words + f"to {after.mean():.2f}; {int(worse.sum())} have become worse.")
 
 
 def diagrams(binned: dict[str, tuple[Tensor, Tensor, Tensor]]) -> View:
