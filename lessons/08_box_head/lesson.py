@@ -136,7 +136,8 @@ my_ap = None
 #
 # In training every proposal needs a right answer. The rule is that of lesson 04 with one threshold: an IoU of 0.5 or more
 # with some object, and the proposal is *positive*, of the class of its best object. Everything else is background, class
-# 0. And there is one trick: *the true boxes are added to the proposals.* You will soon see what for.
+# 0: here nothing is ignored, and nothing is a low-quality match. And there is one trick: *the true boxes are added to the
+# proposals.* You will soon see what for.
 
 # %% exercise="label_proposals"
 
@@ -246,6 +247,7 @@ print(f"class loss, untrained: {-guesses[:, 0].log().mean():.3f}; ln 7 is {math.
 print(
     f"one scene, {int((classes > 0).sum())} positive of {len(classes)}; box loss by code that is {lab.whose(box_loss)}:"
 )
+# F.cross_entropy wants logits. The logarithms of the scores will do: their softmax is the scores.
 print(
     f"class loss, trained: {-right.log().mean():.3f}; by F.cross_entropy {F.cross_entropy(scores.log(), classes):.3f}"
 )
@@ -367,8 +369,8 @@ table(
 #
 # ## What was the second regression worth?
 #
-# The last row above is the answer in AP: hold it against your guess. Now in IoU. For that, a proposal must keep its object:
-# one that moves from a ball onto the ring beside it has not become better.
+# The last row above is the answer in AP: hold it against your guess. Now in IoU. For that, a proposal must keep its object,
+# the one that it covers best: one that moves from a ball onto the ring beside it has not become better.
 
 # %% exercise="before_and_after"
 
@@ -399,6 +401,7 @@ pictures.scatter(before, after)
 # %%
 def moved_for_nms(scores, deltas, proposals, size):
     _, labels, sure = detections(scores, deltas, proposals, size)
+    # Which proposal became a detection? The one that has its score.
     rows = [int((scores[:, label] == each).nonzero()[0, 0]) for label, each in zip(labels, sure, strict=True)]
     return proposals[rows], labels, sure
 
@@ -443,8 +446,9 @@ print(f"AP after it: {values[0]:.3f}, at .75 {values[2]:.3f} (code: {lab.whose(d
 # %% [markdown]
 # Right about what? We ask twice. A *proposal's* score for a class is right if that is its class, by the rule of the
 # training. A *detection* is right if it has an object of its class, by an IoU of 0.5 or more, that no surer one has taken.
-# **Predict**: which of the two is calibrated? Drawn as a **reliability diagram**, with the count at each point, and bars of
-# one standard error:
+# **Predict**: which of the two is calibrated? We draw a **reliability diagram**, with the count at each point. The dashed
+# line is where scores keep their promise. A bar is one standard error: by so much a share of so few is easily off by chance.
+# An empty bin leaves a gap.
 
 # %%
 my_calibrated = ""  # "proposals", "detections", "both" or "neither"

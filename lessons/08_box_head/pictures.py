@@ -31,7 +31,7 @@ def samples(image: Tensor, boxes: Tensor, classes: Tensor, true_boxes: int) -> V
     for each, kind, name in ((axes[0], classes > 0, "on an object"), (axes[1], classes == 0, "background")):
         draw_dimmed(each, image)
         draw_boxes(each, boxes[kind], BLUE if name != "background" else GREY, 1.4, alpha=0.8)
-        caption(each, f"{int(kind.sum())} {name}")
+        caption(each, f"{int(kind.sum())} {name}" + (f", {true_boxes} of them true boxes" if each is axes[0] else ""))
     words = f"The samples of one scene: {int((classes > 0).sum())} on an object, {true_boxes} of them true boxes, "
     return View.of(figure, words + f"and {int((classes == 0).sum())} of background.")
 
