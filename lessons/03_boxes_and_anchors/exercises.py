@@ -8,8 +8,10 @@ from torch import Tensor
 from mrcnn.lab.cases import overlap, random_boxes
 from mrcnn.lab.check import exercise
 
-# Squares of the plainest kind: two that share a side, one far off both ways, an empty one, and the first once more.
-PLAIN = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [30, 40, 50, 60], [5, 5, 5, 5], [0, 0, 10, 10]])
+# Two squares that share a side, a box far off both ways, an empty one, and the first once more. What lies apart is
+# large, here and in the second case: then a "union" with a wrong shared part in it is still above 0.
+PLAIN = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [30, 40, 60, 80], [5, 5, 5, 5], [0, 0, 10, 10]])
+GROWN = torch.tensor([-12.0, -12, 12, 12])
 
 
 def pair_by_pair(a: Tensor, b: Tensor) -> Tensor:
@@ -17,11 +19,19 @@ def pair_by_pair(a: Tensor, b: Tensor) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [(PLAIN, PLAIN[1:]), (random_boxes(7, seed=1), random_boxes(12, seed=2))],
+    cases=lambda: [
+        (PLAIN, PLAIN[1:]),
+        (random_boxes(7, seed=1) + GROWN, random_boxes(12, seed=2) + GROWN),
+        (PLAIN / 80, PLAIN[1:] / 80),
+    ],
     truth=pair_by_pair,
     mistakes={
         ".clamp(min=0) ⇒ ": "right where boxes overlap. Of two that lie apart both ways, both lengths are below 0, and "
         "their product above it: cut the lengths off at 0 first",
+        ".clamp(min=0).prod(-1) ⇒ .prod(-1).clamp(min=0)": "cut off too late: of two boxes that lie apart both ways "
+        "the product is above 0. Cut width and height off at 0 before you multiply them",
+        "torch.where(union > 0, shared / union, 0.0) ⇒ shared / union.clamp(min=1)": "right in pixels. But boxes can be"
+        " in parts of a picture, 0 to 1, with areas far below 1: only a union of 0 needs a way out",
         " - shared\n ⇒ \n": "the shared area is counted twice in the union: take it off once",
         "torch.where(union > 0, shared / union, 0.0) ⇒ shared / union": "right but for two empty boxes: 0 / 0 is NaN, "
         "and NaN spoils every sum it comes into. There the IoU is 0",
@@ -73,13 +83,18 @@ def encoded_one_by_one(objects: Tensor, anchors: Tensor) -> Tensor:
             " + size / 2 ⇒ ",
             " + target / 2 ⇒ ",
         ): "dx and dy go from corner to corner; they should go from centre to centre",
+        (
+            "anchors[:, :2] + size ⇒ size",
+            "objects[:, :2] + target ⇒ target",
+        ): "half the size is not yet the centre: it lies half the size from the top left corner",
+        "(aim - centre) / size ⇒ (aim - centre) / size[:, :1]": "dy is in anchor heights: divide it by the height",
         "(aim - centre) / size ⇒ (aim - centre)": "dx and dy are in pixels: divide by the anchor's width and height",
         "(aim - centre) / size ⇒ (aim - centre) / target": "divided by the object's size. In use, only the anchor's is "
         "known",
         "aim - centre ⇒ centre - aim": "dx and dy point from the object to the anchor; the anchor is what moves",
         ").log() ⇒ )": "dw and dh are how many times as large; their logarithm is wanted",
         "(target / size).log() ⇒ (target - size) / size": "dw and dh are the growth in parts of the anchor; use the "
-        "logarithm of target / size",
+        "logarithm of object / anchor",
         "target / size ⇒ size / target": "dw and dh have the wrong sign: the object's size over the anchor's",
         ").log() ⇒ ).log2()": "that is the logarithm to the base 2; `torch.log` is the natural one, which exp undoes",
         ("cat( ⇒ stack(", "dim=1) ⇒ dim=2).flatten(1)"): "the four are in another order: dx, dy, dw, dh",
@@ -122,8 +137,14 @@ def decoded_one_by_one(deltas: Tensor, anchors: Tensor, limit: float) -> Tensor:
         "deltas[:, :2] * size ⇒ deltas[:, :2].clamp(max=limit) * size": "dx and dy are limited too; only the growth is",
         ".exp() * size / 2 ⇒ .exp() * size": "the boxes are twice as wide and high: from the centre it is half a side",
         "deltas[:, :2] * size ⇒ deltas[:, :2]": "dx and dy are in anchor widths and heights, not in pixels",
+        "deltas[:, :2] * size ⇒ deltas[:, :2] * size * deltas[:, 2:].clamp(max=limit).exp()": "dx and dy are in sizes"
+        " of the anchor, not of the box that it becomes",
+        ".exp() * size / 2 ⇒ .exp() / 2": "exp(dw) says how many times as wide: times the anchor's width",
+        ".exp() ⇒ .add(1)": "that is a plain growth, 1 + dw. dw and dh are logarithms: exp undoes them",
         ".exp() ⇒ ": "dw and dh are logarithms: exp makes a growth of them",
         "anchors[:, :2] + size / 2 + ⇒ anchors[:, :2] +": "it moves the anchor's corner where its centre should move",
+        "centre - half, centre + half ⇒ centre, centre + 2 * half": "the new centre stands where the top left corner "
+        "belongs: go half a side back from it, and half a side on",
         "centre - half, centre + half ⇒ centre, 2 * half": "these are centres and sizes: the two corners are wanted",
     },
     hints=[
@@ -158,6 +179,9 @@ def placed_one_by_one(cell: Tensor, stride: int, rows: int, columns: int) -> Ten
     mistakes={
         "[xs, ys, xs, ys] ⇒ [ys, xs, ys, xs]": "x and y are swapped: x grows from column to column",
         'indexing="ij" ⇒ indexing="xy"': "all anchors are there, but column by column: go row by row",
+        "[xs, ys, xs, ys] ⇒ [xs, ys, 0 * xs, 0 * ys]": "only the top left corners move: move the bottom right ones too",
+        "corners + cell ⇒ corners + stride * cell": "the anchors themselves are `stride` times too large: only their "
+        "places are in strides",
         "stride * ⇒ ": "the cells are 1 pixel apart: they should be `stride` apart",
         "(corners + cell).view ⇒ (corners + cell).transpose(0, 1).reshape": "all anchors are there, but first those of "
         "one shape, then those of the next: the anchors of a cell stand together",
@@ -200,6 +224,9 @@ ANCHORS = torch.cat([torch.tensor([[200.0, 200, 210, 210]]), random_boxes(40, se
         "dim=1 ⇒ dim=0": "that is the share of the anchors that reach some object; turn it round",
         ".mean() ⇒ .sum()": "that is how many are reached; the share is asked, a number from 0 to 1",
         ".amax(dim=1) ⇒ ": "that is a share of all pairs. One anchor is enough: take each object's best first",
+        ("best >= ⇒ iou_table(objects, anchors) >=", ".float().mean() ⇒ .sum() / len(objects)"): "an object that two "
+        "anchors reach counts twice: take each object's best first",
+        "best >= threshold ⇒ best < threshold": "that is the share of the objects that are missed",
         "(best >= threshold).float().mean() ⇒ best.mean()": "that is the mean of the best IoUs; compare them first",
         "best >= threshold ⇒ best >= 0.5": "right for 0.5 alone: use the argument `threshold`",
     },
@@ -227,6 +254,7 @@ def shaped_one_by_one(size: float, ratios: tuple[float, ...]) -> Tensor:
     mistakes={
         ".sqrt() ⇒ ": "the areas differ. For a ratio of 2 the height grows by the root of 2, the width shrinks by it",
         "size / root, size * root ⇒ size * root, size / root": "width and height are swapped: ratio is height / width",
+        ".round() ⇒ .trunc()": "cut off, not rounded: `int` goes towards 0, `round` to the nearest",
         ".round() ⇒ ": "the corners are to be rounded to whole pixels",
         "dim=1) / 2 ⇒ dim=1)": "twice as large: the corners are half a side from (0, 0)",
         (
