@@ -36,7 +36,7 @@ from mrcnn.lab.views.view import View
 # %matplotlib inline
 
 torch.set_grad_enabled(False)  # we only look, nothing is trained
-UNIT = (1.0, 1.0, 1.0, 1.0)
+UNIT = (1.0, 1.0, 1.0, 1.0)  # the deltas as they are: what else they could be multiplied by comes below
 
 # %% [markdown]
 # ## A picture first
@@ -60,10 +60,11 @@ seen = [scenes[pictured[row][0]][0] for row in shown]
 pictures.moves(seen, anchors[which[shown]], objects[shown], deltas[shown], best[shown])
 
 # %% [markdown]
-# Now by hand. The anchor of the first panel stands still; drag the solid box, or a corner of it, and watch the five numbers.
+# Now by hand. The anchor of the first panel stands still, here dashed; drag the solid box, or a corner of it, and watch the
+# five numbers. What each of them counts is written beside it.
 #
 # - Fit the box to the person in pink. How near do you come to the numbers of the first panel?
-# - Begin with the button "onto the anchor". How far can you push the box sideways before the IoU falls below 0.5?
+# - Begin with the button "onto the anchor". Move the box 10 pixels to the right, then 10 down. Why is dx larger than dy?
 # - Make the box twice as wide as the anchor, then half as wide. What does dw say?
 
 # %%
@@ -277,10 +278,13 @@ print("1 / weights    ", *(f"{1 / value:6.3f}" for value in weights))
 print(f"proposals: {len(near)} pairs; weights: {weights}; encoded by code that is {lab.whose(encode)}")
 
 # %% [markdown]
-# Here are the 0.1 and 0.2 of the published models: about the spread of deltas between boxes that already share half of what
-# they cover. The box head learns its deltas multiplied by 10, 10, 5, 5, and `decode` divides by them again; so the numbers to
-# learn have a spread of about 1. What is that worth? Errors of deltas are measured by **smooth L1**: a small one by its square, a
-# large one by its size. **Predict**: a box head says "0, 0, 0, 0", move nothing. Its loss, per region, with and without the weights?
+# The last row, 0.1 and 0.2, is a choice of the published models. It is about the spread of deltas between boxes that already
+# share half of what they cover, the row of the proposals. The box head learns its deltas multiplied by 10, 10, 5, 5, and the
+# library's `decode` divides by them again; so the numbers to learn have a spread of about 1.
+#
+# What is that worth? Errors of deltas are measured by **smooth L1**: a small one by its square, a large one by its size. Here an
+# error e below 1 / 9 costs 4.5 × e², a larger one e − 1 / 18. **Predict**: a box head says "0, 0, 0, 0", move nothing. Take the
+# rows of the table for its four errors. What do they cost together, about, without the weights and with them?
 
 # %%
 my_without, my_with = None, None
@@ -291,13 +295,16 @@ for name, wanted in {"without": near, "with": near * torch.tensor(weights)}.item
         torch.zeros_like(wanted), wanted, beta=box_maths.SMOOTH_L1_BETA, reduction="sum"
     )
     print(f"{name} weights: {loss.item() / len(wanted):.2f} per region")
-print(f"to say nothing about the class: ln({model.settings.num_classes}) = {math.log(model.settings.num_classes):.2f}")
+number = model.settings.num_classes
+print(
+    f"to compare, the loss of the class if all {number} are called equally likely: ln({number}) = {math.log(number):.2f}"
+)
 print(f"You said: {my_without} without, {my_with} with")
 
 # %% [markdown]
 # Both losses go into one sum. Without the weights, to move nothing costs little beside knowing no class, and the network has
-# less reason to learn it. The region proposal network goes without (its weights
-# are 1): so the published models were trained, and who loads their weights must do the same.
+# less reason to learn it. The region proposal network goes without (its weights are 1): so the published models were trained,
+# and who loads their weights must do the same.
 #
 # ## Build it: a grid of anchors
 #
@@ -317,7 +324,8 @@ print(f"You said: {my_width} by {my_height}")
 # %% [markdown]
 # (The corners are rounded to whole pixels, so the areas are only nearly equal. The extra exercise at the end makes them.)
 #
-# These three are then put down at every cell of a level. The cells of P2 are 4 pixels apart, those of P3 8, and so on.
+# These three are then put down at every cell of a level. The cells of P2 are 4 pixels apart, those of P3 8, and so on. The
+# picture after the exercise has a dot at each place, and the three anchors of one of them.
 
 # %% exercise="anchor_grid"
 
@@ -355,11 +363,15 @@ wide, high = (objects[:, 2:] - objects[:, :2]).T
 print(f"more than 1.4 times as wide as high: {(wide > 1.4 * high).float().mean():.1%}")
 print(f"more than 1.4 times as high as wide: {(high > 1.4 * wide).float().mean():.1%}")
 shape_of_cells = [cell_anchors(sizes, settings.ratios) for sizes in settings.sizes]
+centred = torch.stack([-wide / 2, -high / 2, wide / 2, high / 2], dim=1)  # each object, moved to (0, 0)
+print("with anchors of these shapes at every object's own centre it would be", end=" ")
+print(", ".join(f"{reached(centred, torch.cat(shape_of_cells), level):.1%} at {level}" for level in (0.5, 0.7)))
 pictures.shapes(objects, best, shape_of_cells, 0.5)
 
 # %% [markdown]
-# At 0.5 hardly an object is missed; at 0.7 most are. And it is not for want of a fitting *shape*: most crosses lie near a
-# square. Here are the four that are missed worst. Compare each dotted box with the shape that would fit.
+# At 0.5 hardly an object is missed; at 0.7 most are. It is not for want of a fitting *shape*: in the right place, the same
+# shapes would reach every object at 0.5, and two of three at 0.7. Here are the four that are missed worst. Compare each dotted
+# box with the anchor that would fit: in the picture above, the yellow mark nearest to the object's cross.
 
 # %%
 worst = best.argsort()[:4]
@@ -432,8 +444,8 @@ for level, (ours, coco) in enumerate(zip((12, 24, 40, 64, 96), (32, 64, 128, 256
 # %% [markdown]
 # ### Your turn
 #
-# Change `my_sizes` and run the cells again. Can you have more than 97 % at 0.5 **and** 45 % at 0.7, on new scenes too? Then
-# change `my_ratios`: two numbers above the picture of crosses say which of the three is hardly used.
+# Change `my_sizes`; run its cell and the one with the table again. Can you have more than 97 % at 0.5 **and** 45 % at 0.7, on new scenes too? Then
+# change `my_ratios`: of the numbers above the picture of crosses, two say which of the three is hardly used.
 #
 # <details><summary>One answer</summary>
 #

@@ -21,9 +21,10 @@ def moves(images: Sequence[Tensor], anchors: Tensor, objects: Tensor, deltas: Te
     for image, where, anchor, thing, delta, iou in zip(images, axes, anchors, objects, deltas, ious, strict=True):
         visualize.draw_image(where, image // 2 + 127)
         views.draw_moves(where, anchor[None], thing[None], width=2.2)
-        above = f"IoU {iou:.2f}", "dx {:+.2f} dy {:+.2f} dw {:+.2f} dh {:+.2f}".format(*delta.tolist())
-        views.caption(where, *above)
-        told.append("{:.0f} by {:.0f} pixels, {}, {}".format(*(thing[2:] - thing[:2]).tolist(), *above))
+        size = "{:.0f} by {:.0f} pixels, IoU {:.2f}".format(*(thing[2:] - thing[:2]), iou)
+        move = "dx {:+.2f} dy {:+.2f} dw {:+.2f} dh {:+.2f}".format(*delta.tolist())
+        views.caption(where, size, move)
+        told.append(f"{size}, {move}")
     return View.of(figure, f"Objects, solid, each with the anchor that overlaps it most, dotted: {'; '.join(told)}.")
 
 
