@@ -108,6 +108,12 @@ def loss_by_loop(logits: Tensor, targets: Tensor, labels: Tensor) -> float:
         "(chosen, targets) ⇒ (chosen.sigmoid(), targets)": "`…_with_logits` takes the sigmoid itself: hand it logits",
         "(chosen, targets) ⇒ (chosen, targets.round())": "targets stay soft: do not round them",
         '(chosen, targets) ⇒ (chosen, targets, reduction="sum")': "a mean over all cells of all boxes, not a sum",
+        '(chosen, targets) ⇒ (chosen, targets, reduction="sum") / len(labels)': "divide by the number of all cells, "
+        "not of the boxes alone",
+        "(chosen, targets) ⇒ (logits, targets[:, None].expand_as(logits))": "every class's map was held against the "
+        "target: only the true class's is",
+        "F.binary_cross_entropy_with_logits(chosen, targets) ⇒ -(targets * F.logsigmoid(chosen)).mean()": "half of it "
+        "is missing: what is not the object counts too, (1 - target) times -log(1 - p)",
     },
     hints=[
         "Which of a box's C maps is held against its target?",
@@ -161,6 +167,11 @@ PLACES = [[5.25, 3.5, 19.75, 15.5], [-4.5, -3.75, 9.5, 8.5], [17.25, 9.75, 33, 2
         "0].int() ⇒ 0].floor().int()": "wrong over the top left border only: `.int()` makes -2 of -2.4, floor -3",
         "[top - y1 : bottom - y1, left - x1 : right - x1] ⇒ [: bottom - top, : right - left]": "where the box begins "
         "outside the picture, the mask's first rows and columns fall away, not its last",
+        ("F.pad(mask, (1, 1, 1, 1)) ⇒ mask", "(cells + 2) / cells ⇒ 1.0"): "two steps are missing: the rim of one zero "
+        "cell, and the growing of the box by as much",
+        "0].int() ⇒ 0].clamp(min=0).minimum(torch.tensor(size * 2).flip(0)).int()": "the box was clipped first, and "
+        "the mask squeezed into what was left: enlarge it to the whole box, then copy the part inside",
+        "return out ⇒ return (out >= 0.5).float()": "paste the probabilities as they are: the 0.5 comes later",
         "max(x2 - x1 + 1, 1) ⇒ x2 - x1 + 1": "a box with x2 < x1 has no width: it still gets one column",
     },
     hints=[
@@ -172,7 +183,8 @@ PLACES = [[5.25, 3.5, 19.75, 15.5], [-4.5, -3.75, 9.5, 8.5], [17.25, 9.75, 33, 2
 def paste(mask, box, size):
     """A mask (M, M) of probabilities, put into an empty picture of `size` (height, width): (height, width).
 
-    box (4,). mask_head.grow_boxes(boxes, factor) grows boxes (K, 4) about their centres.
+    box (4,). mask_head.grow_boxes(boxes, factor) grows boxes (K, 4) about their centres. F.interpolate(maps, (h, w),
+    mode="bilinear") enlarges maps (N, C, M, M).
     """
     cells = len(mask)
     x1, y1, x2, y2 = mask_head.grow_boxes(box[None], (cells + 2) / cells)[0].int().tolist()
@@ -197,6 +209,7 @@ def there_and_back_by_loop(mask: Tensor, box: Tensor, cells: int, aligned: bool)
         (discs()[0], torch.tensor([6.9, 3.2, 19.3, 15.1]), 7, True),
         (discs()[1], torch.tensor([0.3, 6.8, 6.1, 17.4]), 5, False),
         (discs()[2], torch.tensor([18.2, 1.1, 24.4, 6.9]), 4, True),
+        (discs()[0], torch.tensor([7.5, 7.5, 9.75, 9.75]), 6, True),  # some pixels come back as exactly 0.5
     ],
     truth=there_and_back_by_loop,
     mistakes={
@@ -205,7 +218,12 @@ def there_and_back_by_loop(mask: Tensor, box: Tensor, cells: int, aligned: bool)
         "(back | truth).sum() ⇒ (back.sum() + truth.sum()) * 2": "both masks' areas count the shared pixels twice, and "
         "twice the shared ones is Dice: IoU divides by the union",
         "cells, aligned)[0] ⇒ 28, aligned)[0]": "it always goes through 28 x 28: use `cells`",
-        "cells, aligned)[0] ⇒ cells, True)[0]": "`aligned` is not handed on",
+        "cells, aligned)[0] ⇒ cells, True)[0]": "`aligned` is not handed on: it was always True",
+        "cells, aligned)[0] ⇒ cells, False)[0]": "`aligned` is not handed on: it was always False",
+        ">= 0.5 ⇒ > 0.5": "a pixel with exactly 0.5 belongs to the mask: compare with >=",
+        "paste(small, ⇒ paste((small >= 0.5).float(),": "the cells were cut at 0.5 before the pasting: paste first",
+        "(back & truth).sum() / (back | truth).sum() ⇒ (back == truth).float().mean()": "that is the share of pixels "
+        "that agree, those outside both masks among them: IoU does not look at these",
     },
     hints=[
         "Which two functions of yours take a mask to cells x cells, and back?",
@@ -243,6 +261,9 @@ def read_by_loop(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
         "align_corners=False ⇒ align_corners=False, padding_mode='border'": "outside the box the mask is 0",
         'indexing="xy"), -1) ⇒ indexing="xy")[::-1], -1)': "grid_sample wants x first, then y",
         "align_corners=False ⇒ align_corners=False, mode='nearest'": "read bilinearly, not the nearest cell",
+        ("False) ⇒ False, padding_mode='border')", "return ⇒ return (grid.abs() <= 1).all(-1) *"): "the outer cells' "
+        "values go on to the box's edge: cells of 0 lie beyond them, so the mask fades out",
+        "return ⇒ return (grid.abs() <= 1).all(-1) *": "the fading ends at the box's edge: it goes half a cell beyond",
     },
     hints=[
         "Pasting asks where each cell goes. Ask the other way round: where in the box does each pixel's middle lie?",
@@ -250,11 +271,12 @@ def read_by_loop(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
         'grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), -1); x: (torch.arange(w) + 0.5 - x1) / (x2 - x1)',
     ],
     extra=True,
-)
+)  # fmt: skip
 def paste_exact(mask, box, size):
-    """As `paste`, with nothing rounded: the mask (M, M), read bilinearly at the middle of every pixel; 0 outside.
+    """As `paste`, with nothing rounded: the mask (M, M), read bilinearly at the middle of every pixel.
 
-    box (4,) with an area; size (height, width).
+    Beyond the mask lie cells of 0, so it fades out as with a rim. box (4,) with an area; size (height, width).
+    F.grid_sample reads maps at any places.
     """
     x1, y1, x2, y2 = box.tolist()
     u = (torch.arange(size[1]) + 0.5 - x1) / (x2 - x1) * 2 - 1
