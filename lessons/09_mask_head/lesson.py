@@ -8,7 +8,7 @@
 # # The mask head
 #
 # Which pixels of each box are the object's: a small network in every region, how good its best answer can be, and the half
-# pixel that costs a trained model several points of AP.
+# pixel that costs a trained model several hundredths of AP.
 #
 # **You will** cut targets out of masks, write the loss, paste masks into pictures, and measure what a perfect mask loses.
 #
@@ -87,7 +87,8 @@ my_iou, my_size, my_iou_56 = None, "", None
 # ## A small segmentation network in each region
 #
 # It is semantic segmentation (lesson 01) with an easy question: one object, named already, in the middle of a box.
-# Convolutions, so that each answer stays at its place; one step that doubles the resolution; and one map for *each class*.
+# Convolutions, so that each answer stays at its place; one step that doubles the resolution; and one map for *each class*
+# (`MaskPredictor` does the last two).
 
 # %%
 heads = model.roi_heads
@@ -141,12 +142,15 @@ logits = heads.predict("mask", look([image])[0], 4, [boxes[row, None]])
 pictures.class_maps(logits[0, 1:].sigmoid(), names[1:])
 
 # %% [markdown]
+# The other maps are neither empty nor a person. They do no harm, as long as nobody reads them.
+#
 # ## One sigmoid per class, or one softmax over the classes?
 #
 # The usual way of semantic segmentation is another: each cell picks *one* of all classes, background among them, by
 # softmax and cross entropy. Then the maps compete, and each cell must know the class. The paper (table 2b) found this much
-# worse: 24.8 against 30.3 points of AP. We repeat it in small. On the trained model's features, which stay as they are, we
-# train a fresh small head from nothing, with either loss: 3 times each, 150 steps, the same settings.
+# worse: 24.8 against 30.3 points of AP (a point is a hundredth). We repeat it in small. On the trained
+# model's features, which stay as they are, we train a fresh small head from nothing, with either loss: 3 times each, 150
+# steps, the same settings.
 
 
 # %%
@@ -335,7 +339,8 @@ for cells in (14, 28, 56):
 # %% [markdown]
 # Too large. Cutting to whole pixels, first and last included, stretches the mask; a pixel more is much for a small object, and
 # little for a large one. How much it shows depends on where the pixels' middles then fall; here 28 cells are lucky. Nothing
-# forces us to round. Ask, for the middle of each *pixel*, where in the mask it lies, and read there:
+# forces us to round. Ask, for the middle of each *pixel*, where in the mask it lies, and read there. (This exercise is
+# extra: without an answer of yours the lesson goes on with its own.)
 
 # %% exercise="paste_exact"
 
@@ -415,6 +420,8 @@ image = next(
 pictures.borders(image, mask, box, back)
 
 # %% [markdown]
+# What is read too far right and down lands too far left and up: see the outline in the right picture.
+#
 # ### And the trained model?
 #
 # It has learnt from such targets. If it learnt them well, its masks too lie half a pixel too far left and up. Then pushing
