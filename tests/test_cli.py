@@ -116,6 +116,10 @@ def test_train_with_pictures_without_labels(scenes, trained, tmp_path, capsys):
     assert "playground_rcnn on 8 pictures, 6 categories, and 8 pictures without labels" in capsys.readouterr().out
     assert run("train", *data(scenes), *options, "--average", 0, "--out", tmp_path / "b") == 1
     assert "give average, a decay" in capsys.readouterr().err
+    assert (
+        run("train", *data(scenes), "--model", "playground", *options[2:], "--teacher", "start", "--out", tmp_path) == 1
+    )
+    assert "it has layers of random weights" in capsys.readouterr().err
     options[-1] = tmp_path / "none"
     assert run("train", *data(scenes), *options, "--out", tmp_path / "c") == 1
     assert f"there is no folder {tmp_path / 'none'} of pictures" in capsys.readouterr().err

@@ -107,6 +107,11 @@ def train_run(
         if (settings.frozen_stages or settings.last_layers_only) and weights is None and backbone_weights is None:
             say("what is frozen has random weights: there are none to start from")
         others = None if unlabelled is None else PictureFolder(unlabelled)
+        if others and settings.teacher == "start" and (weights is None or fresh):
+            raise ValueError(
+                "the model at the start cannot teach: it has layers of random weights. Train it on the labelled "
+                "pictures first and give --weights, or let the average of the weights teach"
+            )
         besides = "" if others is None else f", and {len(others)} pictures without labels"
         say(f"{model.builder} on {len(dataset)} pictures, {len(dataset.categories) - 1} categories{besides}")
         measure = _measure(test, out, settings.workers) if test is not None else None
