@@ -55,7 +55,7 @@ def labelled_by_loop(proposals: Tensor, boxes: Tensor, labels: Tensor) -> tuple[
 def label_proposals(proposals, boxes, labels):
     """Candidates (P + G, 4), the true boxes last; the class of each, 0 for background; its object's row, or -1.
 
-    proposals (P, 4); boxes (G, 4) and labels (G,) of the objects, G at least 1.
+    proposals (P, 4); boxes (G, 4) and labels (G,) of the objects, G at least 1. Classes and rows: int64.
     """
     candidates = torch.cat([proposals, boxes])
     best, objects = box_maths.iou(candidates, boxes).max(1)
@@ -92,7 +92,7 @@ def shuffled(n: int, positive: int, count: int) -> tuple[Tensor, Tensor, int]:
         "`negative = order[classes[order] == 0][: count - len(positive)]`"],
 )  # fmt: skip
 def draw_samples(classes, order, count):
-    """Which rows the losses see: positive ones first, `count // 4` at most; then background, up to `count` in all.
+    """Rows (S,), int64, for the losses: positive ones first, `count // 4` at most; then background, up to `count` rows.
 
     classes (P,), 0 for background; order (P,), all rows in random order: of each kind, those that come first in it.
     """
@@ -196,7 +196,7 @@ def predicted(n: int, size: tuple[int, int], *limits: float, most: int) -> tuple
         "`keep = ops.batched_nms(boxes, scores, labels, nms_iou)[:most]`; it comes by falling score."],
 )  # fmt: skip
 def detections(scores, deltas, proposals, size, min_score=0.05, min_size=0.01, nms_iou=0.5, most=100):
-    """Boxes (K, 4), labels (K,), scores (K,) of a picture of `size` (height, width), by falling score.
+    """Boxes (K, 4), labels (K,), int64, and scores (K,) of a picture of `size` (height, width), by falling score.
 
     scores (P, C), deltas (P, C, 4), proposals (P, 4). box_maths has decode(deltas, boxes, WEIGHTS), clip(boxes, size)
     and large_enough(boxes, min_size); ops.batched_nms(boxes, scores, labels, nms_iou) gives the rows left, best first.
@@ -273,7 +273,7 @@ def binned_by_loop(scores: Tensor, right: Tensor, bins: int) -> tuple[Tensor, Te
         "`torch.bincount(place, weights, bins)` sums the weights of each place: None, `scores` or `right.float()`."],
 )  # fmt: skip
 def reliability(scores, right, bins):
-    """Of each bin of scores: how many there are, their mean score, and the share that is right; NaN in an empty bin.
+    """Three tensors (bins,): how many scores a bin has, their mean, and the share that is right; NaN in an empty bin.
 
     scores (K,), 0 to 1; right (K,), bool. Bin b has scores from b / bins to below (b + 1) / bins; the last has 1 too.
     """
