@@ -125,6 +125,27 @@ def test_yes_and_no_as_numbers_get_no_tick():
         assert said.startswith("right, but of type torch.")
 
 
+def test_what_a_training_learns_from_must_let_the_gradient_through():
+    """Where an argument asks for a gradient. Otherwise the cell that trains with the answer fails, after a tick."""
+    asked = torch.arange(1.0, 4).requires_grad_()
+
+    def losses(x, y):
+        """The sum of x, and that of y."""
+        return x.sum(), y.sum()
+
+    record = Exercise(losses, cases=lambda: [(asked, torch.ones(2))], truth=losses)
+    assert verdict(record, lambda x, y: (x.sum(), y.sum())) == ("right", "")
+    assert verdict(record, lambda x, y: (x.sum(), y.sum().item())) == ("right", "")  # y asks for none
+    says = "right, but cut off from what it was computed from: no gradient can go back"
+    for cut in (torch.Tensor.item, torch.Tensor.detach, lambda total: torch.tensor(total.item())):
+        status, said = verdict(record, lambda x, y, cut=cut: (cut(x.sum()), y.sum()))
+        assert status == "wrong"
+        assert said.startswith(says)
+    assert verdict(record, lambda x, y: (x.sum().item() + 1, y.sum()))[1].startswith("result number 1 of 2: it is 7")
+    calm = Exercise(losses, cases=lambda: [(asked.detach(), torch.ones(2))], truth=losses)
+    assert verdict(calm, lambda x, y: (x.sum().item(), y.sum())) == ("right", "")
+
+
 def test_of_two_results_too_each_must_be_of_its_type():
     """With cells as floats, or yes and no as numbers, the next cell of lesson 10 fails, which indexes by them."""
 

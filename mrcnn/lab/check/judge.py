@@ -118,8 +118,23 @@ def _problem(exercise: Exercise, answer: Callable, got: Any, case: tuple) -> str
     if got is None:
         return "it returns None. Is a `return` missing?"
     want = exercise.truth(*_copied(case))
-    told = difference(got, want, exercise.tolerance)
-    return told + _of_case(exercise, case) if told else _wrong_type(got, want, "int64" in exercise.stub)
+    if told := difference(got, want, exercise.tolerance):
+        return told + _of_case(exercise, case)
+    learns = any(isinstance(value, Tensor) and value.requires_grad for value in case)
+    return (_without_gradient(got, want) if learns else None) or _wrong_type(got, want, "int64" in exercise.stub)
+
+
+def _without_gradient(got: Any, want: Any) -> str | None:
+    """Whether a right result is cut off from the arguments, so that a training could not learn from it."""
+    pairs = zip(got, want, strict=True) if isinstance(want, tuple | list) else [(got, want)]
+    if all(
+        getattr(ours, "requires_grad", False) or not getattr(theirs, "requires_grad", False) for ours, theirs in pairs
+    ):
+        return None
+    return (
+        "right, but cut off from what it was computed from: no gradient can go back, and the training needs it. Is "
+        "there an `.item()`, `float(…)`, `.detach()`, `torch.tensor(…)` or `torch.no_grad()` on the way?"
+    )
 
 
 def _wrong_type(got: Any, want: Any, int64: bool) -> str | None:
