@@ -29,10 +29,8 @@ def fates(image: Tensor, anchors: Tensor, kinds: dict[str, tuple[Tensor, Tensor,
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     for where, (name, rows) in zip(axes, kinds.items(), strict=True):
         draw_dimmed(where, image)
-        for each, look in zip(rows, (("P", RED, 90, INK), ("x", BLUE, 26, None), ("o", GREY, 4, GREY)), strict=True):
-            where.scatter(
-                *centres[each].T, marker=look[0], color=look[1], s=look[2], edgecolors=look[3], zorder=look[2]
-            )
+        for at, look in zip(rows, (("P", RED, 90, INK), ("x", BLUE, 26, None), ("o", GREY, 4, GREY)), strict=True):
+            where.scatter(*centres[at].T, marker=look[0], color=look[1], s=look[2], edgecolors=look[3], zorder=look[2])
         where.set(xlim=(-3, image.shape[2]), ylim=(image.shape[1], -3))
         positive, ignored, background = map(len, rows)
         counts = f"{positive} positive (+), {ignored} ignored (x), {background:,} background (·)"
