@@ -155,8 +155,8 @@ pictures.fates(whole.seen, anchors, {"all": everyone, "drawn": (positive, positi
 #
 # ## 3. The two losses
 #
-# **Is an object here?** That is judged by the **binary cross-entropy**: the logarithm of how improbable the network
-# called the truth. Where an object is and it says p, the loss is −ln p; where none is, −ln(1 − p). To be wrong is
+# **Is an object here?** That is judged by the **binary cross-entropy**: minus the logarithm of the probability that the
+# network gave to the truth. Where an object is and it says p, the loss is −ln p; where none is, −ln(1 − p). To be wrong is
 # expensive, to be wrong and sure very expensive.
 #
 # **How must the box move?** Only positive anchors know. Each of their four deltas is compared with what it should be.
@@ -201,7 +201,8 @@ print(f"a coin's: -ln 0.5 = {math.log(2):.4f}. You said: {my_first_loss}")
 # ## 4. From answers to proposals
 #
 # Now the way out. First **top-k**: of each level only the k surest anchors go on. k counts for each level, so large
-# objects, whose level has few anchors, are not crowded out by P2. Only those k are moved.
+# objects, whose level has few anchors, are not crowded out by P2. Only those k are moved. (The `DELTA_WEIGHTS` that
+# `decode` divides by are all 1 here, as lesson 03 said.)
 
 # %% exercise="candidates"
 
@@ -213,8 +214,8 @@ print(f"a coin's: -ln 0.5 = {math.log(2):.4f}. You said: {my_first_loss}")
 
 # %% [markdown]
 # Each step drawn, on a picture that is not square: the model pads it on the right, and anchors stand there too. The
-# frame is the picture. In step 3 the dashed boxes are those that are cut, as they were before. **Predict**: which step
-# removes least? (Not counting steps 2 and 3, which only change boxes.)
+# frame is the picture. Of each kind of box at most 40 are drawn. In step 3 the dashed boxes are those that are cut, as they
+# were before. **Predict**: which step removes least? (Not counting steps 2 and 3, which only change boxes.)
 
 # %%
 removes_least = None  # 1, 4, 5 or 6
@@ -259,8 +260,8 @@ print(f"equal to the model's proposals: {same} (candidates {lab.whose(candidates
 # ## 5. A measure: recall
 #
 # What is a good list of proposals? The next stage can drop a bad box, but it cannot find what was never proposed. So we
-# ask for their recall, as lesson 03 did for anchors: the share of all objects that some proposal finds, with an IoU of at least so much, when we may
-# look only at the first n of each picture.
+# ask for their recall, as lesson 03 did for anchors: the share of all objects that some proposal finds, with an IoU of at
+# least so much, when we may look only at the first n of each picture.
 
 # %% exercise="recall"
 
@@ -491,7 +492,7 @@ lab.show(sample, start="positive, negative = positive")
 #
 # ### 2. Why no gradient through the proposals?
 #
-# `propose` runs under `torch.no_grad()`. So the box head's loss does not reach the RPN's deltas. Is that a loss?
+# `propose` runs under `torch.no_grad()`. So the box head's loss does not reach the RPN's deltas. Does that cost anything?
 #
 # <details><summary>Answer</summary>
 #
