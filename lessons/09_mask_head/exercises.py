@@ -58,6 +58,7 @@ CROPS = torch.tensor([[18.0, 1, 24.5, 7.5], [6.5, 2, 20, 16], [9, -2, 17.25, 12]
     cases=lambda: [
         (discs(), CROPS, torch.tensor([2, 0, 0]), 5, False),
         (discs(), CROPS.flip(0), torch.tensor([0, 0, 2]), 6, True),
+        (discs(), CROPS[:1], torch.tensor([2]), 4, True),  # one box alone
     ],
     truth=cropped_by_loop,
     mistakes={
@@ -69,6 +70,8 @@ CROPS = torch.tensor([[18.0, 1, 24.5, 7.5], [6.5, 2, 20, 16], [9, -2, 17.25, 12]
         "aligned=aligned ⇒ aligned=True": "hand `aligned` on to RoIAlign; it was always True",
         ")[:, 0] ⇒ )[:, 0].round()": "the target stays soft: a bin that is half covered is 0.5",
         "boxes), dim=1 ⇒ boxes[:, [1, 0, 3, 2]]), dim=1": "x and y are exchanged: a row is mask, x1, y1, x2, y2",
+        "aligned)[:, 0] ⇒ aligned).squeeze()": "where there is one box, `.squeeze()` takes that dimension too: [:, 0]",
+        "boxes), dim=1 ⇒ boxes - 0.5), dim=1": "the half pixel is RoIAlign's affair: hand it the boxes as they are",
         "[:, 0] ⇒ ": "the one channel is left over: the result is (S, cells, cells)",
     },
     hints=[
@@ -163,6 +166,8 @@ PLACES = [[5.25, 3.5, 19.75, 15.5], [-4.5, -3.75, 9.5, 8.5], [17.25, 9.75, 33, 2
         'mode="bilinear" ⇒ mode="nearest"': "between the cells it goes in steps: enlarge bilinearly",
         'mode="bilinear" ⇒ mode="bilinear", align_corners=True': "the middles of the outer cells were put onto the "
         "outer pixels: leave `align_corners` at False",
+        "grow_boxes(box[None] ⇒ grow_boxes(box[None].int().float()": "the box was cut too early: grow it first",
+        "if right > left ⇒ if x2 >= x1 and y2 >= y1 and right > left": "where x2 < x1 nothing came: it gets one column",
         "0].int() ⇒ 0].round().int()": "corners are cut to whole numbers by `.int()`, not rounded",
         "0].int() ⇒ 0].floor().int()": "wrong over the top left border only: `.int()` makes -2 of -2.4, floor -3",
         "[top - y1 : bottom - y1, left - x1 : right - x1] ⇒ [: bottom - top, : right - left]": "where the box begins "
@@ -215,6 +220,7 @@ def there_and_back_by_loop(mask: Tensor, box: Tensor, cells: int, aligned: bool)
     mistakes={
         ">= 0.5 ⇒ > 0": "every pixel with any probability was taken: a pixel belongs to the mask from 0.5 on",
         "(back | truth).sum() ⇒ truth.sum()": "that is the share of the true mask that came back: divide by the union",
+        "(back | truth).sum() ⇒ back.sum()": "that is the share of what came back that is right: divide by the union",
         "(back | truth).sum() ⇒ (back.sum() + truth.sum()) * 2": "both masks' areas count the shared pixels twice, and "
         "twice the shared ones is Dice: IoU divides by the union",
         "cells, aligned)[0] ⇒ 28, aligned)[0]": "it always goes through 28 x 28: use `cells`",
