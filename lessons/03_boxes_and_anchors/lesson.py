@@ -130,8 +130,8 @@ print(f"IoU, by code that is {lab.whose(iou_table)}: {iou_table(square, square).
 print(f"IoU, the library's: {box_maths.iou(square, square).item()}. You said: {my_half}")
 
 # %% [markdown]
-# A wrong number, and no error. Areas need more room than corners, so the library widens its numbers first (`wide` in
-# `boxes.py`). Whatever you compute from boxes, ask how large it can get: this question comes back below.
+# A wrong number (0 or NaN, by how it was written), and no error. Areas need more room than corners, so the library widens its
+# numbers first (`wide` in `boxes.py`). Whatever you compute from boxes, ask how large it can get: this question comes back below.
 #
 # ## Why not pixels?
 #
