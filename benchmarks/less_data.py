@@ -156,11 +156,14 @@ def run_study(only: str | None, workers: int) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool, tqdm(total=len(left), unit=" cells") as bar:
         running = {pool.submit(run_cell, cell): cell for cell in left}
-        for future in as_completed(running):
-            done[running[future].name] = future.result()
-            keep(done)
-            bar.update()
-            bar.set_postfix_str(running[future].name)
+        try:
+            for future in as_completed(running):
+                done[running[future].name] = future.result()
+                keep(done)
+                bar.update()
+                bar.set_postfix_str(running[future].name)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, what has not begun
 
 
 def keep(cells: dict[str, dict]) -> None:
