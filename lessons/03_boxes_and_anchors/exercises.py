@@ -11,7 +11,7 @@ from mrcnn.lab.check import exercise
 # Two squares that share a side, a box far off both ways, an empty one, and the first once more. What lies apart is
 # large, here and in the second case: then a "union" with a wrong shared part in it is still above 0.
 PLAIN = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [30, 40, 60, 80], [5, 5, 5, 5], [0, 0, 10, 10]])
-GROWN = torch.tensor([-12.0, -12, 12, 12])
+SEVEN, TWELVE = (random_boxes(n, seed) + torch.tensor([-12.0, -12, 12, 12]) for n, seed in ((7, 1), (12, 2)))
 
 
 def pair_by_pair(a: Tensor, b: Tensor) -> Tensor:
@@ -19,11 +19,7 @@ def pair_by_pair(a: Tensor, b: Tensor) -> Tensor:
 
 
 @exercise(
-    cases=lambda: [
-        (PLAIN, PLAIN[1:]),
-        (random_boxes(7, seed=1) + GROWN, random_boxes(12, seed=2) + GROWN),
-        (PLAIN / 80, PLAIN[1:] / 80),
-    ],
+    cases=lambda: [(PLAIN, PLAIN[1:]), (SEVEN, TWELVE), (PLAIN / 80, PLAIN[1:] / 80)],
     truth=pair_by_pair,
     mistakes={
         ".clamp(min=0) ⇒ ": "right where boxes overlap. Of two that lie apart both ways, both lengths are below 0, and "
@@ -35,6 +31,8 @@ def pair_by_pair(a: Tensor, b: Tensor) -> Tensor:
         " - shared\n ⇒ \n": "the shared area is counted twice in the union: take it off once",
         "torch.where(union > 0, shared / union, 0.0) ⇒ shared / union": "right but for two empty boxes: 0 / 0 is NaN, "
         "and NaN spoils every sum it comes into. There the IoU is 0",
+        (".clamp(min=0) ⇒ ", "torch.where(union > 0, shared / union, 0.0) ⇒ shared / union"): "of boxes apart both "
+        "ways both lengths are below 0: cut them off at 0 before you multiply. And of two empty boxes it is 0 / 0, NaN",
         ("maximum ⇒ least", "minimum ⇒ maximum", "least ⇒ minimum"): "that is the box around both. The shared part "
         "begins at the larger of the two left edges, and ends at the smaller of the two right ones",
         "shared / union, ⇒ shared / area_a[:, None],": "divided by the first box's area alone: a box inside a huge one "
@@ -79,10 +77,7 @@ def encoded_one_by_one(objects: Tensor, anchors: Tensor) -> Tensor:
     cases=lambda: [(random_boxes(9, seed=3), random_boxes(9, seed=4))],
     truth=encoded_one_by_one,
     mistakes={
-        (
-            " + size / 2 ⇒ ",
-            " + target / 2 ⇒ ",
-        ): "dx and dy go from corner to corner; they should go from centre to centre",
+        (" + size / 2 ⇒ ", " + target / 2 ⇒ "): "dx and dy go from corner to corner; they should go between centres",
         (
             "anchors[:, :2] + size ⇒ size",
             "objects[:, :2] + target ⇒ target",
@@ -91,6 +86,7 @@ def encoded_one_by_one(objects: Tensor, anchors: Tensor) -> Tensor:
         "(aim - centre) / size ⇒ (aim - centre)": "dx and dy are in pixels: divide by the anchor's width and height",
         "(aim - centre) / size ⇒ (aim - centre) / target": "divided by the object's size. In use, only the anchor's is "
         "known",
+        "(aim - centre) / size ⇒ 2 * (aim - centre) / size": "dx and dy are doubled: a centre is half of x1 + x2",
         "aim - centre ⇒ centre - aim": "dx and dy point from the object to the anchor; the anchor is what moves",
         ").log() ⇒ )": "dw and dh are how many times as large; their logarithm is wanted",
         "(target / size).log() ⇒ (target - size) / size": "dw and dh are the growth in parts of the anchor; use the "
@@ -145,6 +141,8 @@ def decoded_one_by_one(deltas: Tensor, anchors: Tensor, limit: float) -> Tensor:
         "anchors[:, :2] + size / 2 + ⇒ anchors[:, :2] +": "it moves the anchor's corner where its centre should move",
         "centre - half, centre + half ⇒ centre, centre + 2 * half": "the new centre stands where the top left corner "
         "belongs: go half a side back from it, and half a side on",
+        ("[:, :2] + size / 2 ⇒ [:, :2]", "centre - half, centre + ⇒ centre, centre + 2 *"): "the corner is moved, "
+        "and the box grows from there: move the centre, and let it grow around that",
         "centre - half, centre + half ⇒ centre, 2 * half": "these are centres and sizes: the two corners are wanted",
     },
     hints=[
@@ -223,6 +221,7 @@ ANCHORS = torch.cat([torch.tensor([[200.0, 200, 210, 210]]), random_boxes(40, se
         "best >= threshold ⇒ best > threshold": "an IoU of exactly the threshold is enough: `>=`",
         "dim=1 ⇒ dim=0": "that is the share of the anchors that reach some object; turn it round",
         ".mean() ⇒ .sum()": "that is how many are reached; the share is asked, a number from 0 to 1",
+        ".mean() ⇒ .mean() * 100": "that is in percent; the share is asked, a number from 0 to 1",
         ".amax(dim=1) ⇒ ": "that is a share of all pairs. One anchor is enough: take each object's best first",
         ("best >= ⇒ iou_table(objects, anchors) >=", ".float().mean() ⇒ .sum() / len(objects)"): "an object that two "
         "anchors reach counts twice: take each object's best first",
