@@ -76,10 +76,8 @@ def fates(positive: int, negative: int, ignored: int, count: int) -> tuple[Tenso
 
 def drawn_one_by_one(matches: Tensor, count: int, order: Tensor) -> tuple[Tensor, Tensor]:
     positive, negative = ([row for row in order.tolist() if min(int(matches[row]), 0) == kind] for kind in (0, -1))
-    while len(positive) > count / 2:
-        positive.pop()
-    while len(positive) + len(negative) > count:
-        negative.pop()
+    del positive[count // 2 :]
+    del negative[count - len(positive) :]
     return torch.tensor(positive, dtype=torch.int64), torch.tensor(negative, dtype=torch.int64)
 
 
@@ -95,6 +93,8 @@ def drawn_one_by_one(matches: Tensor, count: int, order: Tensor) -> tuple[Tensor
          "order[shuffled == -1] ⇒ (shuffled == -1).nonzero()[:, 0]"): "the first rows were taken: go through `order`",
         ("order[shuffled >= 0] ⇒ (shuffled >= 0).nonzero()[:, 0]",
          "order[shuffled == -1] ⇒ (shuffled == -1).nonzero()[:, 0]"): "these are places in `order`: look there",
+        ("order[shuffled >= 0] ⇒ shuffled[shuffled >= 0]", "order[shuffled == -1] ⇒ shuffled[shuffled == -1]"):
+        "these are the matches of those drawn; their rows are asked: the numbers in `order`",
         "shuffled >= 0 ⇒ shuffled > 0": "object 0 is an object too: positive is 0 or more",
     },
     hints=[
