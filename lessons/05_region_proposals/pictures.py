@@ -15,7 +15,7 @@ def opening(image: Tensor, objects: Tensor, positive: Tensor, before: Tensor, af
         draw_boxes(where, objects, INK, 3.0 if where is axes[2] else 0)
     draw_boxes(axes[0], positive, INK, 2.6)
     draw_boxes(axes[0], positive, ORANGE, 1.4)
-    caption(axes[0], f"{len(objects)} objects", f"{len(positive)} anchors that should find them")
+    caption(axes[0], f"{len(objects)} objects", "the anchors that should find them")
     draw_moves(axes[1], before, after, 1.6)
     caption(axes[1], "the anchor that ends best on each", "dotted: the anchor; solid: moved")
     draw_boxes(axes[2], proposals, BLUE, 1.2)
