@@ -26,8 +26,7 @@ def labelled_by_loop(proposals: Tensor, boxes: Tensor, labels: Tensor) -> tuple[
     rows = proposals.tolist() + boxes.tolist()
     ious = [[overlap(row, box) for box in boxes.tolist()] for row in rows]
     objects = [each.index(max(each)) if max(each) >= 0.5 else -1 for each in ious]
-    classes = [int(labels[place]) if place >= 0 else 0 for place in objects]
-    return torch.tensor(rows), torch.tensor(classes), torch.tensor(objects)
+    return torch.tensor(rows), torch.tensor([int(labels[k]) if k >= 0 else 0 for k in objects]), torch.tensor(objects)
 
 
 @exercise(
@@ -64,9 +63,7 @@ def label_proposals(proposals, boxes, labels):
 
 
 def drawn_one_by_one(classes: Tensor, order: Tensor, count: int) -> Tensor:
-    positive = [row for row in order.tolist() if classes[row]]
-    while 4 * len(positive) > count:
-        positive.pop()
+    positive = [row for row in order.tolist() if classes[row]][: math.floor(0.25 * count)]
     return torch.tensor((positive + [row for row in order.tolist() if not classes[row]])[:count])
 
 
@@ -121,6 +118,8 @@ def loss_by_loop(deltas: Tensor, classes: Tensor, wanted: Tensor) -> float:
         "(classes > 0) ⇒ (classes >= 0)": "background has no box: only rows with a class above 0 count",
         "classes[rows]] ⇒ classes[rows] - 1]": "these are the deltas of the class before: class c has set c",
         "deltas[rows, classes[rows]] ⇒ deltas[rows, 1]": "each row has a set of deltas per class: take its own class's",
+        ("F.smooth_l1 ⇒ F.huber", "beta=1 ⇒ delta=1"): "Huber's loss is smooth L1 times beta: take F.smooth_l1_loss",
+        "own, wanted[rows] ⇒ *(torch.tensor(WEIGHTS) * x for x in (own, wanted[rows]))": "WEIGHTS are in both already",
         "beta=1 / 9 ⇒ beta=1.0": "the bend of smooth L1 is at `beta=1 / 9` here",
         'reduction="sum") / len(classes) ⇒ reduction="mean")': "a mean over positives: sum, then divide by S",
     },
@@ -178,6 +177,7 @@ def predicted(n: int, size: tuple[int, int], *limits: float, most: int) -> tuple
         "column 0 of `scores[:, 1:]` is class 1: deltas and labels must know it too",
         "labels[keep] ⇒ labels[keep] - 1": "boxes and scores are right, the labels one too low: background is class 0",
         "> min_score ⇒ >= min_score": "a score of exactly `min_score` is not above it: compare with >",
+        "deltas[rows, labels] ⇒ deltas[rows, labels - 1]": "these deltas are of the class before: class c has set c",
         "deltas[rows, labels] ⇒ deltas[rows, 1]": "each result is moved by the deltas of its own class",
         "proposals[rows], WEIGHTS ⇒ proposals[rows], (1.0, 1.0, 1.0, 1.0)": "the deltas come multiplied by WEIGHTS",
         "box_maths.clip(boxes, size) ⇒ boxes": "boxes reach beyond the picture: clip them",
