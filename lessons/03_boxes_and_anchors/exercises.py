@@ -174,6 +174,7 @@ def placed_one_by_one(cell: Tensor, stride: int, rows: int, columns: int) -> Ten
 @exercise(
     cases=lambda: [(CELL, 4, 3, 5), (CELL[:2] / 2, 16, 4, 2)],
     truth=placed_one_by_one,
+    extra=True,
     mistakes={
         "[xs, ys, xs, ys] ⇒ [ys, xs, ys, xs]": "x and y are swapped: x grows from column to column",
         'indexing="ij" ⇒ indexing="xy"': "all anchors are there, but column by column: go row by row",

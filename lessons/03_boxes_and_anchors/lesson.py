@@ -325,7 +325,8 @@ print(f"You said: {my_width} by {my_height}")
 # (The corners are rounded to whole pixels, so the areas are only nearly equal. The extra exercise at the end makes them.)
 #
 # These three are then put down at every cell of a level. The cells of P2 are 4 pixels apart, those of P3 8, and so on. The
-# picture after the exercise has a dot at each place, and the three anchors of one of them.
+# picture after the exercise has a dot at each place, and the three anchors of one of them. (The exercise is extra: without
+# an answer of yours the lesson goes on with the library's.)
 
 # %% exercise="anchor_grid"
 
