@@ -227,6 +227,9 @@ def there_and_back_by_loop(mask: Tensor, box: Tensor, cells: int, aligned: bool)
         "cells, aligned)[0] ⇒ cells, True)[0]": "`aligned` is not handed on: it was always True",
         "cells, aligned)[0] ⇒ cells, False)[0]": "`aligned` is not handed on: it was always False",
         ">= 0.5 ⇒ > 0.5": "a pixel with exactly 0.5 belongs to the mask: compare with >=",
+        (" >= 0.5, mask.bool() ⇒ , mask.float()", "(back & truth).sum() / (back | truth).sum() ⇒ "
+         "torch.minimum(back, truth).sum() / torch.maximum(back, truth).sum()"):
+        "the pasted mask is still soft: keep the pixels from 0.5 on, then take the IoU",
         "paste(small, ⇒ paste((small >= 0.5).float(),": "the cells were cut at 0.5 before the pasting: paste first",
         "(back & truth).sum() / (back | truth).sum() ⇒ (back == truth).float().mean()": "that is the share of pixels "
         "that agree, those outside both masks among them: IoU does not look at these",
