@@ -305,7 +305,7 @@ pictures.sees(mosaic(1), p2, side=3.6)
 #
 # ### Break it: cut the path
 #
-# How well boxes are found is measured by **AP**, average precision, from 0 to 1 (lesson 13, to come). APs counts only objects
+# How well boxes are found is measured by **AP**, average precision, from 0 to 1 (lesson 13). APs counts only objects
 # under 32 × 32 pixels. The heads of our model read mostly P2 (lesson 00). **Predict** the box AP over 40 scenes with the
 # top-down path cut.
 

@@ -158,7 +158,7 @@ pictures.chain(links.cpu(), {"NMS": rule, "any better box": alone})
 # ## What the threshold costs
 #
 # A threshold is a guess. High, and duplicates stay; low, and people in a crowd vanish. **Predict**: at which threshold does
-# the small model do best, in box AP over 20 scenes? (AP, average precision, is between 0 and 1; lesson 13 (to come) works it
+# the small model do best, in box AP over 20 scenes? (AP, average precision, is between 0 and 1; lesson 13 works it
 # out.)
 
 # %%

@@ -98,7 +98,7 @@ pictures.moves(image, target["boxes"], proposals[rows], moved[rows], told)
 
 # %% [markdown]
 # How good is it? AP, average precision, asks whether the model finds all objects, and nothing else, and how exactly; it
-# is 1 at best (lesson 13, to come, works it out). "AP at .75" takes only a box with an IoU of 0.75 or more for right.
+# is 1 at best (lesson 13 works it out). "AP at .75" takes only a box with an IoU of 0.75 or more for right.
 
 # %%
 coco, coco_labels = scenes.coco(), labels_of(scenes)

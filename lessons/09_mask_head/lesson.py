@@ -485,7 +485,7 @@ lab.show(mask_head.paste_masks, "grown =", "pasted[index")
 # ## What we left out, and where to read on
 #
 # - One map for all classes, trained with the same loss: in the paper nearly as good (29.7 against 30.3).
-# - How masks are compressed for COCO: lesson 01; mask AP from the ground up: lesson 13 (to come).
+# - How masks are compressed for COCO: lesson 01; mask AP from the ground up: lesson 13.
 # - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 3 and table 2. A. Kirillov, Y. Wu, K. He, R.
 #   Girshick, *PointRend* (2020): finer masks where it matters, at the border. Z. Huang et al., *Mask Scoring R-CNN* (2019):
 #   a score for the mask itself. L. Ke et al., *Mask Transfiner* (2022).

@@ -481,7 +481,7 @@ lab.show(augment.mirror)
 #
 # - Inside the head: `keypoint_layers` and `KeypointPredictor`, in the same file. `dilation` lets a small head see from
 #   the knee to the face, which tells left from right.
-# - How OKS becomes AP: lesson 13 (to come).
+# - How OKS becomes AP: lesson 13.
 # - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN* (2017), section 5: keypoints as one-hot masks. A. Newell, K. Yang,
 #   J. Deng, *Stacked Hourglass Networks for Human Pose Estimation* (2016): heatmaps, and the quarter of a cell. F. Zhang et
 #   al., *Distribution-Aware Coordinate Representation for Human Pose Estimation* (2020): what else the neighbours know.
