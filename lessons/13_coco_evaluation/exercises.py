@@ -200,8 +200,8 @@ TABLE = torch.tensor([[[0.5, -1, 0], [1, -1, 0.25]], [[0, -1, 0], [0.75, -1, 0]]
         "table[table > -1] ⇒ table.flatten()": "a -1 is no number to be averaged: leave the class out",
         "table > -1 ⇒ table > 0": "a 0 counts: there were objects, and they were not found at this recall",
         "else -1.0 ⇒ else 0.0": "where nothing could be measured the mean is -1, too",
-        "np.mean(counted.numpy())) if len(counted) else -1.0 ⇒ counted.mean())": "where all is -1 nothing is left, and the "
-        "mean of nothing is no number: -1 then",
+        "np.mean(counted.numpy())) if len(counted) else -1.0 ⇒ counted.mean())": "where all is -1 nothing is left, and "
+        "the mean of nothing is no number: -1 then",
         "table[table > -1] ⇒ table.clamp(min=0).flatten()": "a class without objects became 0, and drags the mean down",
         "np.mean(counted.numpy()) ⇒ counted.max()": "that is the largest of them",
     },
