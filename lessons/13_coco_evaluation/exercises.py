@@ -30,6 +30,11 @@ IOUS = torch.tensor(
         ("g not in objects and ⇒ ", "objects.append(max(free)[1] if free else -1) ⇒ best = max(free)[1] if free else -1"
         "; objects.append(-1 if best in objects else best)"): "the best object was taken already, and so nothing was "
         "found (Pascal VOC has it so). COCO takes the best of the objects that are still FREE",
+        ("g not in objects and ⇒ ", "max(free)[1] ⇒ max(free, key=lambda each: each[0])[1]"): "an object was found "
+        "twice: ask only those that are still free. (And of equal IoUs the later object)",
+        "objects = [] ⇒ objects, t = [-1] * len(ious), ious.clone()\n    while t.numel() and t.max() >= threshold:\n"
+        "        d, g = divmod(int(t.argmax()), t.shape[1])\n        objects[d], t[d], t[:, g] = g, -1, -1\n"
+        "    return objects": "the pair with the largest IoU went first. The best SCORE does: row 0, then row 1, …",
         "value >= threshold ⇒ value > threshold": "an IoU of exactly the threshold reaches it: >=",
         "max(free)[1] ⇒ max(free, key=lambda each: each[0])[1]": "two objects have one IoU: the later is taken",
         "max(free)[1] ⇒ free[0][1]": "the first free object was taken; the one with the largest IoU should be",
@@ -75,7 +80,6 @@ HITS = torch.tensor([1, 0, 0, 1, 1, 0, 1, 0], dtype=torch.bool)
         ".cumsum(0) ⇒ ": "each detection on its own: what is right among ALL down to this one? cumsum",
         "right / objects ⇒ right / max(len(hits), 1)": "recall is the share of the OBJECTS that are found",
         "right / objects ⇒ right / hits.sum()": "recall divides by all objects, also those that nothing found",
-        "(right + wrong + TINY) ⇒ objects": "precision is the share of the DETECTIONS so far that are right",
         "(right + wrong + TINY) ⇒ max(len(hits), 1)": "the detections so far are what precision divides by: after the "
         "first it is 1, after the second 2",
         "right / (right ⇒ wrong / (right": "that is the share of the wrong ones",
@@ -107,18 +111,19 @@ def looked_up(precision: Tensor, recall: Tensor, points: Tensor) -> Tensor:
         (*counted_one_by_one(HITS, 5), POINTS),
         (*counted_one_by_one(HITS[1:], 4), POINTS),
         (*counted_one_by_one(HITS[:0], 5), POINTS[:11]),
+        (*counted_one_by_one(torch.ones(7).bool(), 20), POINTS),
     ],
     truth=looked_up,
     tolerance=1e-12,
     mistakes={
         ", dtype=torch.float64 ⇒ ": SINGLE + "by `dtype=torch.float64`",
         "recall >= point ⇒ recall > point": "a recall of exactly the point reaches it: >=",
+        "recall >= point ⇒ recall >= point - 1e-9": "no slack at the points: pycocotools gives none",
         "recall >= point ⇒ recall <= point": "the wrong side: a cut must have AT LEAST this recall",
         "float(each.max()) ⇒ float(each[0])": "the precision where the point is first reached; a longer list may "
         "have a better one, and the best counts",
         "float(each.max()) ⇒ float(each[-1])": "that is the precision of the whole list, at every point",
         "float(each.max()) ⇒ float(each.mean())": "the best of these precisions is wanted, not their mean",
-        "else 0.0 ⇒ else 1.0": "a recall that the list never reaches counts as 0",
         " if len(each) else 0.0 ⇒ ": "some recalls are never reached, and nothing has no maximum: 0 there",
     },
     hints=[
@@ -165,7 +170,8 @@ def some_pictures() -> list[tuple[Tensor, Tensor]]:
         "points, -1 ⇒ points, 0": "where there is no object nothing can be measured, which is -1, as 0 is a failure",
         "match(ious, threshold) ⇒ match(ious, 0.5)": "the threshold is an argument; it is not always 0.5",
         "descending=True ⇒ descending=False": "the best score comes first: falling",
-        "match(ious, threshold)) >= 0 ⇒ match(ious, threshold)) > 0": "object 0 is an object: those below 0 are false",
+        "scores.argsort(descending=True, stable=True) ⇒ sorted(range(len(hits)), key=lambda i: (-scores[i].item(), not "
+        "hits[i]))": "of equal scores the hits went first, which flatters: keep them in the pictures' order",
     },
     hints=[
         "How many objects are there in all? What do you know of each detection once it is matched in its picture?",
@@ -202,8 +208,6 @@ TABLE = torch.tensor([[[0.5, -1, 0], [1, -1, 0.25]], [[0, -1, 0], [0.75, -1, 0]]
         "else -1.0 ⇒ else 0.0": "where nothing could be measured the mean is -1, too",
         "np.mean(counted.numpy())) if len(counted) else -1.0 ⇒ counted.mean())": "where all is -1 nothing is left, and "
         "the mean of nothing is no number: -1 then",
-        "table[table > -1] ⇒ table.clamp(min=0).flatten()": "a class without objects became 0, and drags the mean down",
-        "np.mean(counted.numpy()) ⇒ counted.max()": "that is the largest of them",
     },
     hints=[
         "What does a -1 in the table stand for? Should it have a part in the mean?",

@@ -11,12 +11,9 @@ from mrcnn.visualize import draw_image
 
 
 def ranked(
-    images: Sequence[Tensor],
-    truths: Sequence[Tensor],
-    found: Sequence[tuple[int, Tensor, float]],
-    hits: Sequence[bool] | None = None,
-    curve: tuple | None = None,
-) -> View:
+    images: Sequence[Tensor], truths: Sequence[Tensor], found: Sequence[tuple[int, Tensor, float]],
+    hits: Sequence[bool] | None = None, curve: tuple | None = None,
+) -> View:  # fmt: skip
     """Pictures with true boxes (G, 4), dashed, and detections (picture, box, score), solid, with their ranks.
 
     hits: which are right. curve: what draw_precision_recall takes.
