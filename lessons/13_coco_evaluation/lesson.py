@@ -127,7 +127,7 @@ pictures.ranked(images, people, detector, hits.tolist(), (precision, recall, hit
 
 # %% [markdown]
 # On the right is the **precision-recall curve**: grey, with a green dot for a hit and a red cross for a false positive. A hit
-# goes right, and up a little; a false positive goes straight down. A perfect detector stays at the top until the right edge.
+# goes right, and up if there is room; a false positive goes straight down. A perfect detector stays at the top until the right edge.
 # The fifth person is never found, so the curve ends at 0.8.
 #
 # ## One number
@@ -376,6 +376,29 @@ areas = [each["area"] for each in truth["annotations"]]
 print(f"the largest of {len(areas)} objects has {max(areas):.0f} pixels; 96² is {96**2}. You said: {my_minus_ones}")
 
 # %% [markdown]
+# AR1 is lower than AR10: where a scene has three people, one detection finds one of them. And the 100? **Predict** AR of our toy
+# if picture X gets 99 or 100 false boxes, all of a higher score, as people; or 100 as balls.
+
+# %%
+my_ars = None, None, None
+
+# %%
+two_classes = toy_truth | {"categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "ball"}]}
+for count, label, name in (
+    (0, 1, "as it is"),
+    (99, 1, "99 as people"),
+    (100, 1, "100 as people"),
+    (100, 2, "100 as balls"),
+):
+    false = [{"image_id": 0, "category_id": label, "bbox": [0, 0, 1, 1], "score": 1.0}] * count
+    print(f"{name:<14} AR {evaluate.score(two_classes, {'bbox': toy_found + false})['bbox']['AR']:.2f}")
+print(f"You said: {my_ars}")
+
+# %% [markdown]
+# With 99, detection 1 is the last that counts, and 7 falls out; with 100 nothing true is left in X. But balls take no place from
+# people: each class has its own 100. The false balls cost nothing at all here: there is no ball in this truth, so the class is −1
+# and left out.
+#
 # A −1 is no bad result: nothing of that size was there. But whoever averages AP over several data sets must leave it out, as you
 # did. (An object's area is that of its mask, also when boxes are measured.)
 #
