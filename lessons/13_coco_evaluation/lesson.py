@@ -35,6 +35,7 @@ from mrcnn.data import Playground
 from mrcnn.engine import evaluate
 from mrcnn.lab import check
 from mrcnn.lab.views.curves import Panel, curves
+from mrcnn.lab.views.threshold_slider import threshold_slider
 
 torch.set_grad_enabled(False)  # nothing is trained
 scenes = Playground(40, seed=77)
@@ -466,6 +467,19 @@ curves(Panel("AP of masks", "a pixel belongs to the mask above this", lines, lim
 # right place reaches an IoU of 0.5, even one that is far too fat. AP75 falls to about a half at both ends. Two models with the same
 # AP50 can draw very different outlines.
 #
+# Touch it. In one scene, dashed is the truth. At which threshold does each mask have its best IoU? Does one threshold suit all?
+
+# %%
+SCENE = 4
+result, target = results[SCENE], scenes[SCENE][1]
+sure = result["scores"] > 0.5
+overlaps = box_maths.iou(result["boxes"][sure], target["boxes"])
+threshold_slider(
+    scenes[SCENE][0], result["masks"][sure, 0], target["masks"][overlaps.argmax(1)].bool(), cuts,
+    {name: values for name, (_, values) in lines.items()}, cuts.index(0.5), "A pixel belongs to the mask above …",
+)  # fmt: skip
+
+# %% [markdown]
 # A warning: who *chooses* a threshold on these 40 scenes and then reports its AP on them has looked at the answers. Choose on
 # other pictures than those you report.
 #
