@@ -45,7 +45,7 @@ scenes = Playground(40, seed=77)
 #
 # Three pictures with five people, dashed. Somebody's detector has found eight, solid, numbered from the best score down. We
 # made this detector up, so that the sums are small: each of its boxes is a true one, slid sideways until the IoU is as
-# wanted, or lies on nothing.
+# wanted, or lies on another thing.
 
 # %%
 images, targets = zip(*(scenes[i] for i in (5, 24, 25)), strict=True)
@@ -74,7 +74,7 @@ pictures.ranked(images, people, detector)
 # %% [markdown]
 # ## Predict
 #
-# A detection is right if its IoU with an object reaches a threshold, here 0.5. Of three things COCO made choices:
+# A detection is right if its IoU with an object reaches a threshold, here 0.5. Three questions:
 #
 # - 1 and 3 are both good boxes of the same person. Is 3 right, false, or not counted?
 # - 6 has an IoU of 0.45 with the person in Y. What if nobody else found that person?
@@ -129,7 +129,7 @@ pictures.ranked(images, people, detector, hits.tolist(), (precision, recall, hit
 # %% [markdown]
 # On the right is the **precision-recall curve**: grey, with a green dot for a hit and a red cross for a false positive. A hit
 # goes right, and up if there is room; a false positive goes straight down. A perfect detector stays at the top until the right edge.
-# The fifth person is never found, so the curve ends at 0.8.
+# One person, in Y, is never found, so the curve ends at 0.8.
 #
 # ## One number
 #
@@ -165,8 +165,8 @@ print(f"AP times 101: {101 * read_at(*seven, POINTS).mean():.2f}. You said: {my_
 print(f"7 / 20 is {7 / 20!r}; the point is {POINTS[35].item()!r}")
 
 # %% [markdown]
-# 35, not 36: in binary, 35 · 0.01 comes out a hair above 7 / 20, so the point is not reached. It is worth 0.01 of AP at this
-# threshold. Whoever "reads at 0.35" with other points gets another AP. That is why there are 16 digits in this lesson.
+# 35, not 36: in binary, 35 · 0.01 comes out a hair above 7 / 20, so the point is not reached. It is worth 1/101 of AP at
+# this threshold. Whoever "reads at 0.35" with other points gets another AP. That is why there are 16 digits in this lesson.
 #
 # ## All pictures at once
 #
@@ -463,8 +463,8 @@ lines = {name: (cuts, [each[name] for each in measured]) for name in ("AP50", "A
 curves(Panel("AP of masks", "a pixel belongs to the mask above this", lines, limits=(0, 1)), width=6)
 
 # %% [markdown]
-# The best of these is 0.5, where the library cuts, and around it not much changes. AP50 hardly notices: any mask roughly in the
-# right place reaches an IoU of 0.5, even one that is far too fat. AP75 falls to about a half at both ends. Two models with the same
+# The best of these is 0.5, where the library cuts, and around it not much changes. AP50 does not notice masks
+# that are too fat, from 0.1 on, as they still reach an IoU of 0.5 with their objects; it minds thin ones a little. AP75 falls to about a half at both ends. Two models with the same
 # AP50 can draw very different outlines.
 #
 # Touch it. In one scene, dashed is the truth. At which threshold does each mask have its best IoU? Does one threshold suit all?

@@ -33,7 +33,9 @@ def test_outline():
 
 def test_as_a_picture():
     view = slider()
-    assert "Above 0.50: AP 0.750, AP50 0.900 over all pictures. IoU of the masks in this one: 1.00." in view.description
+    assert (
+        "Above 0.50: AP 0.750, AP50 0.900 over all pictures. IoU of the masks in this one: A 1.00." in view.description
+    )
     assert "Above 0.75: AP 0.500" in view.description
     assert "Above 0.50" in view.still.description
     with pytest.raises(ValueError, match="each with a value for each threshold"):
@@ -56,6 +58,7 @@ def test_in_a_browser(chromium, tmp_path):
     says, values, wide = state(first)
     assert says.startswith("Above 0.50: AP 0.750")
     assert values == ["0.750", "0.900"]
+    assert first.find_element("css selector", "text.letter").text == "A"
     assert wide == pytest.approx(24, abs=0.5)
     handle = first.find_element("css selector", "input")
     handle.send_keys(Keys.ARROW_RIGHT)

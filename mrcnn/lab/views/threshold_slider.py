@@ -5,6 +5,7 @@ shows those of the slider's place.
 """
 
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 
 import torch
 from contourpy import contour_generator
@@ -50,7 +51,7 @@ def threshold_slider(
         ],
     }
     data = {"title": title, "hint": HINT, "picture": picture, "size": [width, height], "truth": true}
-    data |= {"steps": steps, "start": start} | chart
+    data |= {"steps": steps, "start": start, "middles": middles(truth)} | chart
     drawn = still(data)
     return Touch(
         "threshold_slider", title, data, View(drawn, f"A picture with masks, and curves. {steps[start]['says']}"),
@@ -66,8 +67,15 @@ def ious(masks: Tensor, truth: Tensor) -> list[float]:
 
 def in_words(threshold: float, values: Mapping[str, float], overlaps: Sequence[float]) -> str:
     told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-    here = ", ".join(f"{value:.2f}" for value in overlaps)
+    here = ", ".join(f"{letter} {value:.2f}" for letter, value in zip(ascii_uppercase, overlaps, strict=False))
     return f"Above {threshold:.2f}: {told} over all pictures. IoU of the masks in this one: {here}."
+
+
+def middles(masks: Tensor) -> list[list[float]]:
+    """Of each mask (K, H, W) the pixel of it that is nearest to the mean of all: [x, y], to put a letter there."""
+    places = [mask.nonzero().float() for mask in masks]
+    nearest = [each[(each - each.mean(0)).square().sum(1).argmin()] if len(each) else torch.zeros(2) for each in places]
+    return [[x + 0.5, y + 0.5] for y, x in (each.tolist() for each in nearest)]
 
 
 def outline(mask: Tensor, threshold: float) -> str:
@@ -91,6 +99,10 @@ def still(data: dict) -> str:
         look = {"transform": f"scale({scale:g})"}
         drawing.path(path, under, stroke_width=4 / scale, **look)
         drawing.path(path, over, stroke_width=2 / scale, stroke_dasharray=dashes, **look)
+    for (x, y), letter in zip(data["middles"], ascii_uppercase, strict=False):
+        drawing.text(
+            scale * x, scale * y, letter, "middle", bold=True, stroke=PAPER, stroke_width=4, paint_order="stroke"
+        )
     at, low, high = data["thresholds"], data["thresholds"][0], data["thresholds"][-1]
     left, bottom = width + MARGIN, 200
 

@@ -1,6 +1,6 @@
 // A slider over thresholds: outlines in a picture, and a mark on curves. `data` is what
 // mrcnn/lab/views/threshold_slider.py makes:
-//   { title, hint, picture: its address, size: [width, height], truth: a path, thresholds: [...], start: a place in it,
+//   { title, hint, picture: its address, size: [width, height], truth: a path, middles: [[x, y], ...], thresholds: [...], start: a place in it,
 //     steps: for each threshold { outline: a path, says }, lines: [{ name, values, colour, dashes }] }
 const CHART = { width: 300, height: 220, left: 34, right: 10, top: 10, bottom: 30 };
 
@@ -65,7 +65,9 @@ function start(root) {
     element("div", { class: "parts" },
       drawn("svg", { class: "picture", viewBox: `0 0 ${width} ${height}`, role: "img",
         "aria-label": "the picture, the true masks dashed, what is kept solid" },
-        drawn("image", { href: data.picture, width, height }), ...twice("truth", data.truth), ...outline),
+        drawn("image", { href: data.picture, width, height }), ...twice("truth", data.truth), ...outline,
+        ...data.middles.map(([x, y], i) => drawn("text", { x, y, class: "letter", "font-size": Math.max(width, height) / 22,
+          "text-anchor": "middle", "dominant-baseline": "central" }, String.fromCharCode(65 + i)))),
       element("div", { class: "measures" }, svg,
         element("ul", {}, ...data.lines.map(({ name, colour, dashes }, i) => element("li", {},
           drawn("svg", { viewBox: "0 0 30 10", class: "key" },
