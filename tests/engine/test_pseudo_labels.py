@@ -153,6 +153,13 @@ def test_half_of_each_batch_has_no_labels():
     assert len({target["image_id"] for targets in model.seen.targets for target in targets[2:]}) == 6
 
 
+def test_a_picture_is_made_harder_in_another_way_at_each_step():
+    model = Dark()
+    train(model, labelled(), settings(batch_size=2), unlabelled=spots(1))
+    boxes = {tuple(targets[1]["boxes"].flatten().tolist()) for targets in model.seen.targets}
+    assert len(boxes) > 2
+
+
 def test_a_run_with_a_teacher_is_stopped_and_resumed_to_the_bit(tmp_path):
     """The real model, which samples at random: two and two steps are as good as four."""
 
