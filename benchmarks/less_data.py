@@ -28,11 +28,9 @@ from tqdm import tqdm
 
 from mrcnn.data import InMemory, Playground
 from mrcnn.engine.build_model import model_to_train
-from mrcnn.engine.demo import TEST_SEED
+from mrcnn.engine.demo import SETTINGS, TEST_SEED
 from mrcnn.engine.evaluate import evaluate
-from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
-from mrcnn.processor import multiplies_bfloat16
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -42,17 +40,7 @@ SEEDS = (0, 1, 2)
 UNLABELLED, UNLABELLED_SEED = 2000, 30_000_000
 TEST = 500
 BUDGETS = {"steps": {"steps": 600}, "long": {"steps": 1800}, "time": {"seconds": 60.0}}
-COMMON = TrainSettings(
-    steps=1,
-    batch_size=4,
-    optimizer="muon",
-    lr=0.002,
-    weight_decay=0.01,
-    average=0.99,
-    bfloat16=multiplies_bfloat16(),
-    augment="flip",
-    tensorboard=False,
-)
+COMMON = replace(SETTINGS, augment="flip")  # the demo's recipe, on pictures that are mirrored only
 
 
 @dataclass(frozen=True)
