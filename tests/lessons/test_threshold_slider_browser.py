@@ -55,7 +55,18 @@ def test_in_a_browser(chromium, tmp_path):
         path = root.find_element("css selector", "path.outline.over")
         return says, values, chromium.execute_script("return arguments[0].getBBox().width", path)
 
+    def from_curves(root, step):
+        """How far each dot, and the mark, is from its curve's point of this step."""
+        return chromium.execute_script(
+            """const chart = arguments[0].querySelector("svg.chart"), dots = chart.querySelectorAll("circle");
+            return [...chart.querySelectorAll("polyline")].flatMap(({ points }, i) => [
+              points[arguments[1]].x - dots[i].cx.baseVal.value, points[arguments[1]].y - dots[i].cy.baseVal.value,
+              points[arguments[1]].x - chart.querySelector(".mark").x1.baseVal.value]);""",
+            root, step,
+        )  # fmt: skip
+
     says, values, wide = state(first)
+    assert from_curves(first, 1) == pytest.approx([0] * 6, abs=1e-3)
     assert says.startswith("Above 0.50: AP 0.750")
     assert values == ["0.750", "0.900"]
     assert first.find_element("css selector", "text.letter").text == "A"
@@ -63,6 +74,7 @@ def test_in_a_browser(chromium, tmp_path):
     handle = first.find_element("css selector", "input")
     handle.send_keys(Keys.ARROW_RIGHT)
     says, values, wide = state(first)
+    assert from_curves(first, 2) == pytest.approx([0] * 6, abs=1e-3)
     assert says.startswith("Above 0.75")
     assert values == ["0.500", "0.625"]
     assert wide == pytest.approx(12, abs=0.5)
