@@ -35,7 +35,6 @@ from mrcnn.data import Playground
 from mrcnn.engine import evaluate
 from mrcnn.lab import check
 from mrcnn.lab.views.curves import Panel, curves
-from mrcnn.lab.views.threshold_slider import threshold_slider
 
 torch.set_grad_enabled(False)  # nothing is trained
 scenes = Playground(40, seed=77)
@@ -474,7 +473,7 @@ SCENE = 4
 result, target = results[SCENE], scenes[SCENE][1]
 sure = result["scores"] > 0.5
 overlaps = box_maths.iou(result["boxes"][sure], target["boxes"])
-threshold_slider(
+lab.threshold_slider(
     scenes[SCENE][0], result["masks"][sure, 0], target["masks"][overlaps.argmax(1)].bool(), cuts,
     {name: values for name, (_, values) in lines.items()}, cuts.index(0.5), "A pixel belongs to the mask above …",
 )  # fmt: skip

@@ -12,8 +12,9 @@ from .views.box_dragger import box_dragger
 from .views.keypoint_dragger import keypoint_dragger
 from .views.polygon_drawer import polygon_drawer
 from .views.stepper import stepper
+from .views.threshold_slider import threshold_slider
 
 __all__ = [
     "box_dragger", "check", "cpp", "cuda", "device", "keypoint_dragger", "load_ipython_extension", "polygon_drawer",
-    "schedule", "show", "stepper", "timed", "whose",
+    "schedule", "show", "stepper", "threshold_slider", "timed", "whose",
 ]  # fmt: skip
