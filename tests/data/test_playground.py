@@ -44,21 +44,27 @@ def digest(record) -> str:
     return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
 
-def test_record_form(records):
-    for index, (image, target) in enumerate(records):
+@pytest.mark.parametrize(("style", "most"), [("photo", 6), ("ink", 5)])
+def test_record_form(style, most):
+    dataset, labels = Playground(60, seed=5, style=style), set()
+    for index in range(60):
+        image, target = dataset[index]
+        labels.update(target["labels"].tolist())
         k = len(target["labels"])
-        assert 1 <= k <= 6
+        assert 1 <= k <= most
         expected = {
             "boxes": ((k, 4), torch.float32),
             "labels": ((k,), torch.int64),
             "masks": ((k, 128, 128), torch.uint8),
-            "keypoints": ((k, 17, 3), torch.float32),
             "area": ((k,), torch.float32),
             "iscrowd": ((k,), torch.int64),
         }
+        if style == "photo":
+            expected["keypoints"] = (k, 17, 3), torch.float32
         assert (tuple(image.shape), image.dtype) == ((3, 128, 128), torch.uint8)
         assert {key: (tuple(v.shape), v.dtype) for key, v in target.items() if key != "image_id"} == expected
         assert target["image_id"] == index
+    assert labels == {1, 2, 3, 4, 5, 6}
 
 
 def test_every_category_comes_in_colour_and_in_grey(records):
@@ -80,14 +86,16 @@ def test_what_is_painted_is_what_the_masks_say(monkeypatch):
         assert torch.equal((image > 0).any(0), target["masks"].any(0).bool())
 
 
-def test_masks_are_the_painters_order(records):
+@pytest.mark.parametrize("style", module.STYLES)
+def test_masks_are_the_painters_order(style):
     """The masks are found from front to back; painting from back to front must give the same."""
+    dataset = Playground(40, seed=5, style=style)
     for index in range(40):
-        _, things, _ = module.make_scene(5, index)
+        _, things, _ = module.STYLES[style].make_scene(5, index, 128)
         canvas = np.full((128, 128), -1)
         for k, thing in enumerate(things):
             canvas[thing.layer.window][thing.layer.part >= 0] = k
-        masks = records[index][1]["masks"].numpy()
+        masks = dataset[index][1]["masks"].numpy()
         assert len(masks) == len(things)
         for k, mask in enumerate(masks):
             assert np.array_equal(mask, canvas == k)
