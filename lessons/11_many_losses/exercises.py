@@ -133,6 +133,7 @@ def by_stepping(rows: Tensor, weights: Tensor, rate: float) -> Tensor:
     truth=by_stepping,
     mistakes={
         "-rate ⇒ rate": "the step goes up the slope: it is MINUS the rate times the gradient",
+        "-rate * (weights ⇒ -(weights": "the rate is missing: the step is so long a part of the gradient",
         "weights @ rows ⇒ rows.sum(0)": "the weights are missing from the step",
         "return rows @ step ⇒ return weights * (rows @ step)": "the weights belong in the step, once; what changes is "
         "asked of each loss as it is",
@@ -228,6 +229,7 @@ def asked_one_by_one(keypoints: Tensor) -> Tensor:
         "(wrist[..., 2] > 0) & ⇒ ": "a wrist that is not labelled is at 0, 0, and seems high up",
         ("(wrist[..., 2] > 0) ⇒ (wrist[..., 2] > 1)", "(shoulder[..., 2] > 0) ⇒ (shoulder[..., 2] > 1)"): "v = 1 is "
         "hidden but known: it counts",
+        "torch.where(known, up, -1.0) ⇒ up": "v was not asked: where a keypoint is not labelled, x and y mean nothing",
         "torch.where(known, up, -1.0) ⇒ torch.where(known, up, 0.0)": "not known is no answer: -1, and not 0",
         "torch.where(known, ⇒ torch.where(known.all(1, keepdim=True),": "of one hand nothing is known; the other "
         "still counts",

@@ -24,7 +24,7 @@ def pulls(image: Tensor, maps: Mapping[str, Tensor]) -> View:
 
 
 def hands(images: Sequence[Tensor], boxes: Sequence[Tensor], answers: Sequence[Tensor], words: str) -> View:
-    """Pictures with people's boxes (K, 4); over each the probabilities (K, 2) that the left and right hand are raised."""
+    """Pictures with people's boxes (K, 4); above, the probabilities (K, 2) of a raised left, right hand."""
     figure, axes = panels(len(images), side=2.55, columns=4)
     told = []
     for where, image, people, shares in zip(axes, images, boxes, answers, strict=True):
