@@ -75,8 +75,8 @@ for name, loss in losses.items():
 pictures.pulls(image, maps)
 
 # %% [markdown]
-# The proposals' two losses, on top, pull at the few anchors that were drawn. The heads pull inside their boxes: the keypoint
-# loss at people alone, and each in a pattern of its own. All of them pull at *the same numbers*.
+# The proposals' two losses pull at the anchors that were drawn, on the coarse levels too. The heads pull inside their boxes,
+# the keypoint loss at people alone, each in a pattern of its own. All of them pull at *the same numbers*.
 #
 # ## Predict
 #
@@ -179,8 +179,8 @@ curves(
 )
 
 # %% [markdown]
-# Mind the two scales. The balance is not fixed: as the classes are first learned, their loss pulls several times as hard as
-# before, and then less again. A weight that balances the losses at the start does not do so later.
+# Mind the two scales. The balance is not fixed: while the classes are first learned, their loss pulls several times as hard
+# as before, and the objectness loss wakes up too. A weight that balances the losses at the start does not do so later.
 #
 # ## The same way, or against each other?
 #
@@ -258,9 +258,9 @@ for rate in (1e-4, 1e-2):
 print(f"code: {lab.whose(forecast)}. You said: {my_others}")
 
 # %% [markdown]
-# For a small step the forecast holds, in all six. For the larger one it fails: losses bend. And the weight gave the others
-# what the mask column of the cosines says, sign by sign: a loss whose gradient agrees with the mask loss's gets more of a
-# fall for free, one that disagrees pays.
+# For a small step the forecast holds, but for changes so small that they drown in rounding. For the larger one it fails:
+# losses bend. And the others are moved by the mask loss's weight: whose gradient agrees with the mask loss's falls further,
+# whose gradient disagrees pays. (The mask column of the cosines has the signs.)
 #
 # ### Break it: a weight that does nothing
 #
@@ -301,8 +301,8 @@ for kind, mine in ((torch.optim.SGD, my_sgd), (torch.optim.Adam, my_adam)):
 
 # %% [markdown]
 # With Adam the mask head itself does not notice its weight: a hundredfold gradient is divided by a hundredfold size. The
-# weight acts only where losses *meet*, in the backbone, and there it turns the step and does not lengthen it. With SGD a
-# weight is also a longer step, for its own head too.
+# weight acts only where losses *meet*, in the backbone, and there it turns this step and does not lengthen it. With SGD a
+# weight is a longer step as well.
 #
 # ## Heads switched off
 #
@@ -353,7 +353,7 @@ for kind, told in (("bbox", "boxes"), ("segm", "masks"), ("keypoints", "keypoint
         if len(pairs) > 1:
             mean, error = paired_difference(*torch.tensor(pairs, dtype=torch.float64).T)
             bar = WIDER[len(pairs)] * error
-            verdict = "not told apart from 0" if abs(mean) <= bar else "it helps" if mean > 0 else "it hurts"
+            verdict = "not told apart from 0" if abs(mean) <= bar else "AP rises" if mean > 0 else "AP falls"
             print(
                 f"  {off:<18} {mean:+.3f}, in {len(pairs)} seeds; 95 % from {mean - bar:+.3f} to {mean + bar:+.3f}: {verdict}"
             )
@@ -361,8 +361,8 @@ print(f"code: {lab.whose(paired_difference)}. You said: {my_changes}")
 
 # %% [markdown]
 # Read the last column before the first. Where the interval holds 0, the honest sentence is "we could not tell", and not "it
-# makes no difference". With so few seeds the interval is several standard errors wide to each side, and only a large
-# effect shows. These trainings are also short; at their end a balance of tasks may differ.
+# makes no difference". With so few seeds the interval is many standard errors wide, and only a large effect shows. These
+# trainings are short, too, and their APs low: after a full training the answer may be another.
 #
 # The paper made this comparison at full size (section 5): there the mask branch helped boxes and keypoints a little, and the
 # keypoint branch cost boxes and masks a little. Boxes, masks and poses lie close together. How tasks that lie further apart
@@ -466,7 +466,7 @@ new = list(layers_of(model).parameters())
 old = [each for each in model.parameters() if not any(each is one for one in new)]
 probe = batch(range(150, 158))
 _, values = pulls(model.train(), probe)
-fit(model, 60, [{"params": old, "lr": 2e-5}, {"params": new, "lr": 1e-3}])
+fit(model, 90, [{"params": old, "lr": 2e-5}, {"params": new, "lr": 2e-3}])
 rows, later = pulls(model, probe)
 answers = pooled(test)[1]
 guess = float((answers[answers >= 0] == 0).float().mean())
@@ -479,8 +479,9 @@ for name, was, now, length in zip([*names, "loss_hands"], values, later, rows.no
 print(f"raised_hands {lab.whose(raised_hands)}, raised_loss {lab.whose(raised_loss)}")
 
 # %% [markdown]
-# It has learned, in well under a minute, from a few hundred people. The other six losses came through, and the new loss
-# pulls at the backbone with the rest. These are its answers for what the model itself found:
+# It has learned, in well under a minute, from 150 scenes. The other six losses are about what they were, and the new loss
+# pulls at the backbone with the rest. These are its answers for what the model itself found (left and right are the
+# person's own, and so the other way round for us):
 
 # %%
 one_person = [(image, target) for image, target in test if (target["labels"] == 1).sum() == 1]
@@ -545,7 +546,7 @@ print(f"You said: {my_worst}")
 
 # %% [markdown]
 # In a mirror a left hand is a right hand. With the stale label the branch is told both, and can no longer say *which*; people
-# with one hand up show it. Nothing fails, and the loss still falls. A label of your own must go through everything that is
+# with one hand up show it. No line of code fails. A label of your own must go through everything that is
 # done to pictures; make it *after* that, from the keypoints, and it cannot be stale.
 #
 # ## Questions
