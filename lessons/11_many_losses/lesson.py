@@ -399,7 +399,9 @@ class HandsHead(Head):
     name, target = "hands", "raised"
 
     def layers(self, channels, num_classes, norm):
-        return nn.Sequential(nn.Flatten(), nn.Linear(channels * 7 * 7, 64), nn.ReLU()), nn.Linear(64, 2)
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels * self.settings.resolution**2, 64), nn.ReLU()), nn.Linear(
+            64, 2
+        )
 
     def learn_from(self, samples, target):
         return samples.positive((target["raised"] >= 0).any(1))  # people with a hand that is known
@@ -566,6 +568,17 @@ print(f"You said: {my_worst}")
 #
 # The shortest would get a weight of some hundreds. Its gradient is mostly the luck of its batch, and all of that would
 # be enlarged. And the balance is another after a few steps, so the weights would have to follow (GradNorm does so).
+#
+# </details>
+#
+# **c.** A branch that is all yours, in under 40 lines: which way does the face look? Is the nose to the left or to the right of
+# the middle between the ears? Copy the cell with `HandsHead` and change three things.
+#
+# <details><summary>Answer</summary>
+#
+# The target: 0 or 1 by x of keypoint 0 against the mean of 3 and 4; -1 where one of the three has v = 0, or where the two
+# places are less than a pixel apart. The layers: one logit. The loss: as before, over one column. Do not expect much from so
+# few scenes: the nose stands out by a few pixels, and features of 7 × 7 are coarse for that. Try a resolution of 14.
 #
 # </details>
 #
