@@ -362,7 +362,8 @@ print(f"code: {lab.whose(paired_difference)}. You said: {my_changes}")
 # %% [markdown]
 # Read the last column before the first. Where the interval holds 0, the honest sentence is "we could not tell", and not "it
 # makes no difference". With so few seeds the interval is many standard errors wide, and only a large effect shows. These
-# trainings are short, too, and their APs low: after a full training the answer may be another.
+# trainings are short, too, and their APs low: after a full training the answer may be another. And of several
+# intervals of 95 %, one may miss by luck: the more you compare, the more you will "find".
 #
 # The paper made this comparison at full size (section 5): there the mask branch helped boxes and keypoints a little, and the
 # keypoint branch cost boxes and masks a little. Boxes, masks and poses lie close together. How tasks that lie further apart
