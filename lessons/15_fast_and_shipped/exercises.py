@@ -14,7 +14,7 @@ def some(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
     cases=lambda: [
         ([some(2, 3, 5), some(3)],),
         ([some(4, 6).half(), some(4, 6).double(), torch.ones(7, dtype=torch.bool)],),
-        ([some(6, 4).T, torch.tensor(1.0)],),
+        ([some(6, 4).T, some(8, 4)[:3], torch.tensor(1.0)],),
     ],
     truth=lambda tensors: sum(len(bytes(each.contiguous().view(-1).view(torch.uint8).tolist())) for each in tensors),
     mistakes={
@@ -23,6 +23,8 @@ def some(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
         "each.numel() * each.element_size() ⇒ each.numel()": "a count, not bytes: times `each.element_size()`",
         "each.numel() * each.element_size() ⇒ each.numel() * each.element_size() * 8": "these are bits: a byte has "
         "eight of them, and `element_size()` is in bytes already",
+        "each.numel() * each.element_size() ⇒ each.untyped_storage().nbytes()": "a slice such as x[:2] shares the "
+        "memory of all of x: count its own numbers alone",
         "each.numel() * each.element_size() ⇒ len(each) * each.element_size()": "`len` is the first size alone: "
         "`numel()` counts all numbers, also those of a tensor without sizes",
     },
@@ -201,6 +203,8 @@ CALCULATED = {
         "-(-32 * registers // 256) * 256 ⇒ 32 * registers": "a warp's registers come in packs of 256: round up",
         "4 * (16384 // pack) // warps ⇒ 65536 // pack // warps": "a warp's registers lie in one quarter: what is left "
         "over in two of them makes no place for another warp. 4 * (16384 // pack) warps",
+        "4 * (16384 // pack) // warps ⇒ 4 * (16384 // pack // warps)": "a block need not lie in one quarter, only "
+        "each of its warps: count warps in all four, then divide by the warps of a block",
         "-(-threads // 32) ⇒ threads // 32": "a warp that is not full takes as much as a full one: round up",
         ", 233472 // (shared_bytes + 1024) ⇒ ": "shared memory is a limit too: 233,472 bytes, and each block takes "
         "1,024 more than it asks for",

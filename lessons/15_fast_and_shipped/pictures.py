@@ -60,13 +60,8 @@ def roofline(peak: float, bandwidth: float, dots: Mapping[str, tuple[float, floa
         told.append(f"{name}: {intensity:.2g} operations per byte, {rate / 1e9:.3g} billion a second, {share:.0%}")
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(0.3 * low * bandwidth / 1e9, 3 * peak / 1e9))
     axes.text(ridge * 1.2, peak / 1e9 * 1.25, f"the core: {peak / 1e9:.0f} billion a second", fontsize=SIZE)
-    axes.text(
-        low * 1.15,
-        2.6 * low * bandwidth / 1e9,
-        f"memory:\n{bandwidth / 1e9:.0f} GB a second",
-        fontsize=SIZE,
-        va="bottom",
-    )
+    rising = f"memory:\n{bandwidth / 1e9:.0f} GB a second"
+    axes.text(0.4 * ridge, 0.55 * peak / 1e9, rising, ha="right", va="bottom", fontsize=SIZE)
     axes.set_xlabel("operations per byte", fontsize=SIZE)
     axes.set_ylabel("billion operations a second", fontsize=SIZE)
     _tidy(axes)
