@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.layers import ConvNorm, fully_connected, initialised
-from mrcnn.sampling import Samples, mean_or_zero
+from mrcnn.sampling import Samples, exact, mean_or_zero
 from mrcnn.settings import Cells, Count, Length, MaybeWidths, Positive, Settings, Share, Weights, Widths, require
 
 
@@ -88,15 +88,17 @@ class BoxPredictor(nn.Module):
 def box_losses(
     logits: Tensor, deltas: Tensor, samples: list[Samples], targets: list[dict[str, Tensor]], settings: BoxSettings
 ) -> dict[str, Tensor]:
-    """The class by cross entropy, and the box, of the true class only, by smooth L1 (Fast R-CNN, eq. 1).
+    """The class by cross entropy, and the box, of the true class only, by smooth L1 (Fast R-CNN, eq. 1), from those
+    objects whose box is exact.
 
     logits (S, classes), deltas (S, classes, 4), S the samples of all pictures.
     """
     labels = torch.cat([s.labels for s in samples])
-    positive = labels.nonzero()[:, 0]
     kept = [s.positive() for s in samples]
+    learnt = torch.cat([exact(t)[k.objects] for t, k in zip(targets, kept, strict=True)])
+    positive = labels.nonzero()[learnt, 0]
     true_boxes = torch.cat([t["boxes"][k.objects] for t, k in zip(targets, kept, strict=True)])
-    wanted = box_maths.encode(true_boxes, torch.cat([k.boxes for k in kept]), settings.delta_weights)
+    wanted = box_maths.encode(true_boxes[learnt], torch.cat([k.boxes for k in kept])[learnt], settings.delta_weights)
     box_loss = F.smooth_l1_loss(
         deltas[positive, labels[positive]], wanted, beta=box_maths.SMOOTH_L1_BETA, reduction="sum"
     )

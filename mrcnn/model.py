@@ -94,7 +94,8 @@ class MaskRCNN(nn.Module):
         targets (training only): per picture a dict of boxes float (K, 4) [x1, y1, x2, y2] in pixels of that picture,
             labels int64 (K,), 1 … num_classes - 1; masks (K, H_i, W_i), 0 or 1, for a model with a mask head (all zero
             where an object has none); keypoints float (K, J, 3) [x, y, v] for one with a keypoint head (v 0 where a
-            keypoint is not labelled). K may be 0.
+            keypoint is not labelled). K may be 0. Also exact, bool (K,), if there is one: an object that is False has a
+            box that is only about right, from which the losses of boxes do not learn.
         Returns, in training, a dict of scalars: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg,
             loss_mask, loss_keypoint. In evaluation, per picture a dict of boxes (K, 4) in pixels of that picture,
             labels (K,), scores (K,) falling, masks float (K, 1, H_i, W_i) in [0, 1], keypoints (K, J, 3) [x, y, 1]

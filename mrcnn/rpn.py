@@ -15,7 +15,7 @@ from mrcnn import ops
 from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.images import ImageBatch
 from mrcnn.layers import ConvNorm
-from mrcnn.sampling import mean_or_zero, sample, seeded
+from mrcnn.sampling import exact, mean_or_zero, sample, seeded
 from mrcnn.settings import Count, Length, Settings, Share, require, whole
 from mrcnn.validation import check_finite
 
@@ -133,7 +133,8 @@ class RegionProposalNetwork(nn.Module):
         anchors (A, 4), logits (N, A), deltas (N, A, 4).
         """
         settings = self.settings
-        positives, negatives, wanted = [], [], []  # rows of the flattened (N·A) predictions; deltas of the positives
+        positives, negatives = [], []  # rows of the flattened (N·A) predictions
+        regressed, wanted = [], []  # those of the positives whose object's box is exact, and their true deltas
         for picture, target in enumerate(targets):
             matches, _ = ops.match_anchors(
                 anchors, target["boxes"], settings.positive_iou, settings.negative_iou, allow_low_quality_matches=True
@@ -142,7 +143,9 @@ class RegionProposalNetwork(nn.Module):
             positive, negative = sample(
                 matches >= 0, matches == -1, settings.samples, settings.positive_fraction, random
             )
-            wanted.append(box_maths.encode(target["boxes"][matches[positive]], anchors[positive], DELTA_WEIGHTS))
+            learnt = positive[exact(target)[matches[positive]]]
+            wanted.append(box_maths.encode(target["boxes"][matches[learnt]], anchors[learnt], DELTA_WEIGHTS))
+            regressed.append(learnt + picture * len(anchors))
             positives.append(positive + picture * len(anchors))
             negatives.append(negative + picture * len(anchors))
         positive, sampled = torch.cat(positives), torch.cat(positives + negatives)
@@ -153,7 +156,10 @@ class RegionProposalNetwork(nn.Module):
             ),
             "loss_rpn_box_reg": mean_or_zero(
                 F.smooth_l1_loss(
-                    deltas.flatten(0, 1)[positive], torch.cat(wanted), beta=box_maths.SMOOTH_L1_BETA, reduction="sum"
+                    deltas.flatten(0, 1)[torch.cat(regressed)],
+                    torch.cat(wanted),
+                    beta=box_maths.SMOOTH_L1_BETA,
+                    reduction="sum",
                 ),
                 len(sampled),
             ),

@@ -74,6 +74,11 @@ def label_and_sample(
     return Samples(proposals[rows], labels, objects.clamp(min=0))
 
 
+def exact(target: dict[str, Tensor]) -> Tensor:
+    """Of which objects the box is known to the pixel, bool (K,): all, unless the target says otherwise by "exact"."""
+    return target["exact"] if "exact" in target else torch.ones_like(target["labels"], dtype=torch.bool)
+
+
 def mean_or_zero(total: Tensor, count: int) -> Tensor:
     """total / count, and 0 (not NaN) where nothing was counted."""
     return total / max(count, 1)

@@ -75,6 +75,9 @@ def check_targets(
                 )
         check_boxes(target["boxes"], f'{name}["boxes"]')
         check_labels(target["labels"], f'{name}["labels"]', len(target["boxes"]), num_classes)
+        if "exact" in target and target["exact"].dtype != torch.bool:
+            raise TypeError(f'{name}["exact"] must be bool, got {target["exact"].dtype}')
+        check_shape(target.get("exact", target["labels"]), f'{name}["exact"]', (len(target["boxes"]),))
         for head in heads:
             head.check(target, name, tuple(image.shape[1:]))
 

@@ -29,6 +29,7 @@ PER_OBJECT = {
     "keypoints": "keypoint",  # (K, J, 3) [x, y, v], v 0 for one that is not there
     "area": "area",  # (K,), in pixels
     "iscrowd": "value",
+    "exact": "value",  # False where the box is only about right
 }
 PADDING = 114  # grey, near to the mean of photographs
 

@@ -6,9 +6,9 @@ then picture and targets are scaled, cut and recoloured, and the student learns 
 model that training began with, or the running average of the student's own weights, a mean teacher (Tarvainen & Valpola
 2017, https://arxiv.org/abs/1703.01780), which gets better as the student does.
 
-Half of each batch are such pictures, and both halves count alike. Unbiased Teacher weighs them, and leaves out the
-regression of boxes, which here learns too. Masks and keypoints do not: a score says little about where a keypoint is,
-and a mask that is cut out of the picture, predicted and pasted is half a pixel off each time (lesson 09).
+Half of each batch are such pictures, and both halves count alike (Unbiased Teacher weighs them). They teach what is an
+object and of which class. Where exactly it is they do not: a score says that something is there, and not how well its
+box, its mask or its keypoints lie; so Unbiased Teacher too leaves out the regression of boxes (section 3.2).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Teacher:
 def pseudo_target(found: dict[str, Tensor], min_score: float, size: tuple[int, int]) -> dict[str, Tensor]:
     """A model's detections (boxes (K, 4), labels, scores) from a score on, as a target of a picture of size (H, W).
 
-    Masks (K, H, W) are empty and keypoints marked as not there, so that their heads do not learn from these objects.
+    Boxes are marked as not exact, masks (K, H, W) are empty and keypoints marked as not there: what regresses them does
+    not learn from these objects.
     """
     chosen = found["scores"] >= min_score
     boxes, labels = found["boxes"][chosen], found["labels"][chosen]
@@ -69,6 +70,7 @@ def pseudo_target(found: dict[str, Tensor], min_score: float, size: tuple[int, i
         "masks": torch.zeros((len(boxes), *size), dtype=torch.uint8),
         "area": (boxes[:, 2:] - boxes[:, :2]).prod(1),
         "iscrowd": torch.zeros_like(labels),
+        "exact": torch.zeros_like(labels, dtype=torch.bool),
     }
     if "keypoints" in found:
         target["keypoints"] = torch.zeros_like(found["keypoints"][chosen])

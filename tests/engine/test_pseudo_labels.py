@@ -9,12 +9,16 @@ from PIL import Image
 from torch import nn
 
 import mrcnn
+from mrcnn import boxes as box_maths
+from mrcnn.box_head import BoxSettings, box_losses
 from mrcnn.data import PictureFolder
 from mrcnn.data.augment import PADDING
 from mrcnn.data.folder import WithoutObjects
 from mrcnn.engine.pseudo_labels import Teacher, pseudo_target
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
+from mrcnn.rpn import RegionProposalNetwork, RPNSettings
+from mrcnn.sampling import Samples
 
 
 class Seen:
@@ -86,22 +90,57 @@ def test_a_detection_becomes_a_target_from_its_score_on():
     assert target["boxes"].tolist() == [[3, 2, 7, 5], [0, 1, 12, 2]]
     assert target["area"].tolist() == [12, 12]
     assert target["iscrowd"].tolist() == [0, 0]
+    assert target["exact"].tolist() == [False, False]
     for key, shape in (("masks", (2, 10, 12)), ("keypoints", (2, 17, 3))):  # neither teaches its head
         assert target[key].shape == shape
         assert not target[key].any()
     assert "keypoints" not in pseudo_target({key: found[key] for key in ("boxes", "labels", "scores")}, 0.7, (10, 12))
 
 
-def test_masks_and_keypoints_are_not_taught():
-    """Trained on nothing but what a teacher found, both heads get no gradient; the box head does."""
+def test_what_is_there_is_taught_and_not_where_exactly():
+    """Trained on nothing but what a teacher found, what says where (boxes, masks, keypoints) gets no gradient."""
     torch.manual_seed(0)
     model = mrcnn.playground_rcnn(num_classes=3)
     found = {"boxes": torch.tensor([[10.0, 10, 40, 50]]), "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}
     target = pseudo_target(found | {"keypoints": torch.ones(1, 17, 3)}, 0.7, (60, 80))
     sum(model([spots(1)[0]], [target]).values()).backward()
-    for head, learns in (("box", True), ("mask", False), ("keypoint", False)):
-        predictor = getattr(model.roi_heads, f"{head}_predictor")
-        assert any(p.grad is not None and bool(p.grad.any()) for p in predictor.parameters()) is learns
+    learns = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    for layer in ("rpn.head.cls_logits", "roi_heads.box_predictor.cls_score"):
+        assert f"{layer}.weight" in learns
+    for layer in ("rpn.head.bbox_pred", "roi_heads.box_predictor.bbox_pred", "roi_heads.mask_", "roi_heads.keypoint_"):
+        assert not any(name.startswith(layer) for name in learns)
+
+
+def test_a_box_that_is_not_exact_costs_nothing():
+    """Of two objects one is not exact. The losses of boxes are as if the model were right about that one."""
+    torch.manual_seed(0)
+    target = {"boxes": torch.tensor([[0.0, 0, 30, 40], [50, 20, 90, 60]]), "labels": torch.tensor([1, 2])}
+    rough = target | {"exact": torch.tensor([True, False])}
+
+    boxes = target["boxes"].repeat(4, 1) + torch.rand(8, 1)
+    samples = Samples(boxes, torch.tensor([1, 2] * 3 + [0, 0]), torch.tensor([0, 1] * 3 + [0, 0]))
+    logits, deltas, settings = torch.randn(8, 3), torch.randn(8, 3, 4), BoxSettings()
+    right = deltas.clone()
+    right[1:6:2, 2] = box_maths.encode(target["boxes"][[1, 1, 1]], boxes[1:6:2], settings.delta_weights)
+    found = box_losses(logits, deltas, [samples], [rough], settings)
+    torch.testing.assert_close(found, box_losses(logits, right, [samples], [target], settings))
+    assert found["loss_box_reg"] < box_losses(logits, deltas, [samples], [target], settings)["loss_box_reg"]
+
+    rpn = RegionProposalNetwork(8, RPNSettings())
+    anchors = target["boxes"].repeat(5, 1) + torch.randn(10, 1)
+    logits, deltas = torch.randn(1, 10), torch.randn(1, 10, 4)
+    right = deltas.clone()
+    right[0, 1::2] = box_maths.encode(target["boxes"][[1] * 5], anchors[1::2], (1.0, 1.0, 1.0, 1.0))
+    found = rpn.losses(anchors, logits, deltas, [rough])
+    torch.testing.assert_close(found, rpn.losses(anchors, logits, right, [target]))
+    assert found["loss_rpn_box_reg"] < rpn.losses(anchors, logits, deltas, [target])["loss_rpn_box_reg"]
+
+
+@pytest.mark.parametrize("exact", [torch.ones(2, dtype=torch.bool), torch.ones(1)])
+def test_what_exact_must_be(exact):
+    target = {"boxes": torch.tensor([[10.0, 10, 40, 50]]), "labels": torch.tensor([1])}
+    with pytest.raises((TypeError, ValueError), match=r'targets\[0\]\["exact"\]'):
+        mrcnn.fasterrcnn_resnet50_fpn(num_classes=3)([torch.rand(3, 60, 80)], [target | {"exact": exact}])
 
 
 def test_what_the_teacher_found_moves_with_the_picture():
