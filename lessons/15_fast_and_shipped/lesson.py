@@ -40,7 +40,7 @@ from mrcnn.lab.cuda import CSRC
 from mrcnn.lab.views.curves import Panel, curves
 
 # %load_ext mrcnn.lab
-os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler's, and the compiler's, remarks that there is no GPU are not wanted
+os.environ["KINETO_LOG_LEVEL"] = "99"  # that there may be no GPU, profiler and compiler need not remark
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 torch.manual_seed(0)
 torch.set_num_threads(1)  # one core for all: our own loop will have one, and we want to compare
@@ -79,7 +79,8 @@ def kind(event):
         return "ops of mrcnn"  # RoIAlign and NMS
     if "conv" in event or event in ("aten::addmm", "aten::mm"):
         return "multiply-adds"  # convolutions and matrix products
-    return "Python" if event.startswith("part: ") else "other ops"  # in a part, but in none of its ops: Python
+    # What is in a part, but in none of its ops, is Python.
+    return "Python" if event.startswith("part: ") else "other ops"
 
 
 def measured():
@@ -185,10 +186,18 @@ pooled = ops.roi_align(maps, rois, 7, 0.25, 2)
 
 work = {  # how it is run; operations; what it must move
     "norm and ReLU": (lambda: torch.mul(x, S, out=y).add_(B).relu_(), 3 * x.numel(), [x, y]),
-    "convolution, 3 by 3": (lambda: torch.conv2d(few, kernel, padding=1), 2 * few.numel() * 64 * 9, [few, few, kernel]),
+    "convolution, 3 by 3": (
+        lambda: torch.conv2d(few, kernel, padding=1),
+        2 * 9 * 64 * few.numel(),
+        [few, few, kernel],  # the result is as large as `few`
+    ),
     "100 RoIs, fully connected": (lambda: rows @ weight.T, 2 * 100 * weight.numel(), [rows, weight]),
     "1 RoI, fully connected": (lambda: row @ weight.T, 2 * weight.numel(), [row, weight]),
-    "RoIAlign, 100 RoIs": (lambda: ops.roi_align(maps, rois, 7, 0.25, 2), 32 * pooled.numel(), [maps, rois, pooled]),
+    "RoIAlign, 100 RoIs": (
+        lambda: ops.roi_align(maps, rois, 7, 0.25, 2),
+        2 * 4 * 4 * pooled.numel(),  # of each bin, 4 samples between 4 cells
+        [maps, rois, pooled],
+    ),
 }
 times = lab.timed({name: run for name, (run, _, _) in work.items()}, 9, of=min)
 
@@ -260,7 +269,8 @@ print(f"three passes: {three:,} bytes; one pass: {one:,}; {three / one:.0f} time
 
 # %% [markdown]
 # Write that pass in C++. The loops are there: with channels last, a map is rows of channels, one row for each cell. `float*` is the place
-# where a tensor's numbers begin, `x[i]` is number `i` from there; a line ends with `;`. A `float` is a number with a fraction.
+# where a tensor's numbers begin, `x[i]` is number `i` from there; a line ends with `;`. A `float` is a number with a fraction, and
+# `a ? b : c` is Python's `b if a else c`.
 
 # %% exercise="affine_relu"
 
@@ -292,7 +302,7 @@ times = lab.timed(
 )
 for (name, ms), count in zip(times.items(), (one, three, one), strict=True):
     print(f"{name:<26}{count / ms / 1e6:5.1f} GB a second")
-print(f"You said: {my_gain} times as fast")
+print(f"You said, of three passes against one: {my_gain}")
 
 # %% [markdown]
 # What moves as many bytes as a copy cannot be much faster than the copy: if your pass is near it, you are done. (Three passes may cost
@@ -425,8 +435,8 @@ for each in candidates:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         results = torch.library.opcheck(each, some_input(), raise_exception=False).values()
-    ticks = ["✓" if result == "SUCCESS" else "✗" for result in results]
-    print("{:<16}{:^6}  {:^8}  {:^4}  {:^8}   {}".format(each._schema.name.split("::")[1], *ticks, len(told) or ""))
+    name, ticks = each._schema.name.split("::")[1], ["✓" if result == "SUCCESS" else "✗" for result in results]
+    print("{:<16}{:^6}  {:^8}  {:^4}  {:^8}   {}".format(name, *ticks, len(told) or ""))
 print(f"You said: {my_refused}")
 
 # %% [markdown]
@@ -450,7 +460,7 @@ print(f"strides {lab.whose(strides)}, gradients {lab.whose(gradients)}")
 # %% [markdown]
 # ## Compiled
 #
-# `torch.compile` follows a function, and writes kernels of its own for it. Our op it takes as it is, a sealed box. The plain three lines it may
+# `torch.compile` follows a function, and writes kernels of its own for it. Our op it takes as it is, a sealed box. The three plain ops it may
 # fuse by itself. **Predict**: is our op faster than the compiled plain one?
 
 # %%
@@ -467,7 +477,7 @@ try:
         compiled(x, scale, shift)  # it compiles when it is first run
         ways[name] = functools.partial(compiled, x, scale, shift)
 except Exception as problem:
-    print("torch.compile, which needs a C++ compiler and Python's headers, does not work here:", type(problem).__name__)
+    print("It does not work here; it needs a C++ compiler and Python's headers:", type(problem).__name__)
 times = lab.timed(ways, of=min)
 print(f"You said: {my_winner}")
 
@@ -550,24 +560,32 @@ op = register("affine_relu", on_cpu, fake, backward)  # back again
 
 # %% [markdown]
 # How many registers, the compiler decides; it tells them, and the shared memory, without any GPU (`nvcc -Xptxas -v`).
-# `benchmarks/kernel_report.py` asks it about every kernel and writes a table into `csrc/README.md`. **Predict** which of these
-# fills its places.
+# `benchmarks/kernel_report.py` asks it about every kernel and writes a table into `csrc/README.md`. Some of them:
+
+# %%
+rows = re.findall(r"^\| `(.+?)` \|(.*)\|$", (CSRC / "README.md").read_text(), re.MULTILINE)
+h100 = {name: re.match(r" (\d+) / ([\d.]+) K", cells.split("|")[3]) for name, cells in rows}  # sm_90
+takes = {}  # threads of a block, as csrc/ launches them; registers; shared bytes
+for name, threads in {
+    "match_anchors_best<float>": 256,
+    "nms_compare<float>": 128,
+    "nms_resolve": 1024,
+    "roi_align_forward<float, 4, true>": 256,
+    "roi_align_backward_gather<float>": 256,
+}.items():
+    takes[name] = threads, int(h100[name][1]), int(1024 * float(h100[name][2]))
+    print("{:<34}{:5} threads, {:3} registers each, {:6,} bytes shared".format(name, *takes[name]))
+
+# %% [markdown]
+# **Predict** which of these fill all places for warps.
 
 # %%
 my_full = []
 
 # %%
-rows = re.findall(r"^\| `(.+?)` \|(.*)\|$", (CSRC / "README.md").read_text(), re.MULTILINE)
-h100 = {name: re.match(r" (\d+) / ([\d.]+) K", cells.split("|")[3]) for name, cells in rows}
-THREADS = {  # of a block, as csrc/ launches them
-    "match_anchors_best<float>": 256, "nms_compare<float>": 128, "nms_suppress<float>": 256, "nms_resolve": 1024,
-    "roi_align_forward<float, 4, true>": 256, "roi_align_backward_gather<float>": 256,
-}  # fmt: skip
-print("                                 threads  registers  shared   blocks  occupancy")
-for name, threads in THREADS.items():
-    registers, shared = int(h100[name][1]), int(1024 * float(h100[name][2]))
+for name, (threads, registers, shared) in takes.items():
     blocks = blocks_at_once(threads, registers, shared)
-    print(f"{name:<34}{threads:6}{registers:11}{shared:8}{blocks:9}{blocks * threads / 2048:11.0%}")
+    print(f"{name:<34}{blocks:3} blocks at once, occupancy {blocks * threads / 2048:.0%}")
 print(f"blocks_at_once is {lab.whose(blocks_at_once)}. You said: {my_full}")
 
 # %% [markdown]

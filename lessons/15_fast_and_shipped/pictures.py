@@ -12,7 +12,7 @@ SIZE = LETTERS + 1
 
 def spent(parts: Mapping[str, Mapping[str, float]], kinds: Mapping[str, str] | None = None) -> View:
     """A bar for each part, of milliseconds by kind. kinds: a letter and the name of each; None: no kinds are shown."""
-    figure = page(10.2, 0.42 * len(parts) + 1.15)
+    figure = page(9.2, 0.42 * len(parts) + 1.15)
     axes = figure.add_axes((0.15, 0.62 / figure.get_figheight(), 0.83, 1 - 1.1 / figure.get_figheight()))
     whole = sum(sum(each.values()) for each in parts.values())
     most = max(sum(each.values()) for each in parts.values())
@@ -36,7 +36,7 @@ def spent(parts: Mapping[str, Mapping[str, float]], kinds: Mapping[str, str] | N
             borderpad=0.1, columnspacing=1.2,
         )  # fmt: skip
     axes.set_yticks(range(len(parts)), parts, fontsize=SIZE)
-    axes.set(xlim=(0, 1.2 * most))
+    axes.set(xlim=(0, 1.22 * most))
     axes.set_xlabel("milliseconds", fontsize=SIZE)
     _tidy(axes)
     axes.invert_yaxis()
@@ -45,8 +45,8 @@ def spent(parts: Mapping[str, Mapping[str, float]], kinds: Mapping[str, str] | N
 
 def roofline(peak: float, bandwidth: float, dots: Mapping[str, tuple[float, float]]) -> View:
     """peak: operations a second; bandwidth: bytes a second; dots: operations per byte, and operations a second."""
-    figure = page(10.2, 4.4)
-    axes = figure.add_axes((0.09, 0.14, 0.52, 0.8))
+    figure = page(9.2, 4.2)
+    axes = figure.add_axes((0.095, 0.14, 0.475, 0.8))
     ridge, (low, high) = peak / bandwidth, (0.1, 2000.0)
     axes.plot([low, ridge, high], [low * bandwidth / 1e9, peak / 1e9, peak / 1e9], color=INK, linewidth=2)
     axes.plot([ridge, ridge], [1e-3, peak / 1e9], color=GREY, linestyle=":")
@@ -66,7 +66,7 @@ def roofline(peak: float, bandwidth: float, dots: Mapping[str, tuple[float, floa
     axes.set_ylabel("billion operations a second", fontsize=SIZE)
     _tidy(axes)
     if dots:
-        figure.legend(fontsize=SIZE, frameon=False, loc="upper left", bbox_to_anchor=(0.615, 0.95), labelspacing=0.9)
+        figure.legend(fontsize=SIZE, frameon=False, loc="upper left", bbox_to_anchor=(0.575, 0.95), labelspacing=0.9)
     words = f"The roof rises with {bandwidth / 1e9:.0f} GB a second to {peak / 1e9:.0f} billion operations a second"
     return View.of(figure, f"{words}, which it reaches at {ridge:.1f} operations per byte. {'; '.join(told)}.")
 
