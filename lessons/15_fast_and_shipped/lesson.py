@@ -77,7 +77,7 @@ def kind(event):
     """What sort of work an event of the profiler is."""
     if event.startswith("mrcnn::"):
         return "ops of mrcnn"  # RoIAlign and NMS
-    if "conv" in event or event in ("aten::addmm", "aten::mm"):
+    if any(word in event for word in ("conv", "::mm", "addmm", "bmm", "matmul")):
         return "multiply-adds"  # convolutions and matrix products
     # What is in a part, but in none of its ops, is Python.
     return "Python" if event.startswith("part: ") else "other ops"
