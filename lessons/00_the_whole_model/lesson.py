@@ -490,7 +490,7 @@ drawn = views.shares(bars, {"millions of multiply-adds": "{:,.0f}", "millisecond
 pictures.told("Bars of multiply-adds, then of milliseconds, stage by stage", drawn)
 
 # %% [markdown]
-# Where hardly anything is multiplied, time goes into moving data and starting many small operations (lesson 15, to come).
+# Where hardly anything is multiplied, time goes into moving data and starting many small operations (lesson 15).
 #
 # ## Now find it in the real file
 #

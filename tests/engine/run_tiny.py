@@ -26,6 +26,10 @@ def tiny_model(**options) -> TinyModel:
     return TinyModel(**options)
 
 
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 class Slow(Noise):
     """Takes a little time over each picture, so that there is time to interrupt."""
 
