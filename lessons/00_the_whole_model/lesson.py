@@ -495,7 +495,7 @@ pictures.told("Bars of multiply-adds, then of milliseconds, stage by stage", dra
 # ## Now find it in the real file
 #
 # The model's own `forward` has the steps that you have walked, for many pictures at once. The branch for training gives
-# *losses*, numbers that say how wrong the model was (lesson 11, to come).
+# *losses*, numbers that say how wrong the model was (lesson 11).
 
 # %%
 lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
