@@ -164,7 +164,7 @@ def by_schedulers(progress: float, peak: float, warmup: float, steps: int = 200)
     },
     hints=[
         "Two pieces. Where does the first end, and what is the rate there?",
-        "In the warm-up `progress / warmup` goes up to 1; after it `share = (progress - warmup) / (1 - warmup)`.",
+        "First `progress / warmup` goes from 0 to 1, and then `share = (progress - warmup) / (1 - warmup)`.",
         "`peak * (0.001 + 0.999 * progress / warmup)`, and then `peak * 0.5 * (1 + math.cos(math.pi * share))`",
     ],
 )  # fmt: skip
@@ -203,7 +203,7 @@ SLOPES = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0, -4.0], [0.0, 12.0]])]  #
         "each * factor for ⇒ each.clamp(-limit, limit) for": "single numbers were cut off, which turns the step: "
         "all are multiplied by one factor",
         ".clamp(max=1) ⇒ ": "short gradients were made longer: the factor is at most 1",
-        "torch.cat([each.flatten() for each in gradients]).norm() ⇒ sum(each.norm() for each in gradients)": "the lengths "
+        "torch.cat([each.flatten() for each in gradients]).norm() ⇒ sum(each.norm() for each in gradients)": "lengths "
         "do not add up: the squares do, and the root comes last",
         "torch.cat([each.flatten() for each in gradients]).norm() ⇒ torch.cat([each.flatten() for each in "
         "gradients]).square().sum()": "the root of the sum of squares is the length; the root is missing",

@@ -19,6 +19,7 @@
 
 # %%
 import contextlib
+import io
 import math
 import os
 import shutil
@@ -37,10 +38,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import mrcnn
-from mrcnn import lab
 from mrcnn import boxes as box_maths
+from mrcnn import lab
 from mrcnn.data import Playground, labels_of
-from mrcnn.engine import schedule, train as engine
+from mrcnn.engine import schedule
+from mrcnn.engine import train as engine
 from mrcnn.engine.csv_log import read_table
 from mrcnn.lab import check
 from mrcnn.lab.views.curves import Panel, curves
@@ -66,7 +68,7 @@ lines = {
 places = [row["step"] / 1000 for row in measured]
 curves(
     Panel("losses", "steps, in thousands", lines, limits=(0, 1.3)),
-    Panel("learning rate × 1000", "steps, in thousands", {"": (steps, [1000 * row["lr"] for row in rows])}),
+    Panel("learning rate, in thousandths", "steps, in thousands", {"": (steps, [1000 * row["lr"] for row in rows])}),
     Panel("AP", "steps, in thousands", {k: (places, [row[f"{k}/AP"] for row in measured]) for k in ("bbox", "segm")}),
 )  # fmt: skip
 
@@ -153,7 +155,10 @@ def start():
 STEPS = 60
 began = time.perf_counter()
 history = torch.tensor(fit(start, batches(STEPS), [0.02] * STEPS))  # (steps, losses)
-print(f"fit: {lab.whose(fit)}. First values:", {name: round(v, 2) for name, v in zip(names, history[0].tolist())})
+print(
+    f"fit: {lab.whose(fit)}. First values:",
+    {name: round(v, 2) for name, v in zip(names, history[0].tolist(), strict=True)},
+)
 print(f"You said: {my_first_values}, and rising: {my_riser}")
 print(f"of {objects} objects: {look(models[-1])}")
 with torch.no_grad():
@@ -447,7 +452,7 @@ print(
 contents["training"]["optimizer"]["state"] = {}  # the momentum
 torch.save(contents, newest)
 
-with contextlib.redirect_stderr(None):
+with contextlib.redirect_stderr(io.StringIO()):
     ends = {
         name: run(out, resume=out.exists())
         for name, out in (("never killed", whole), ("resumed", killed), ("momentum lost", forgetful))
