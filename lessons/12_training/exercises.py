@@ -18,9 +18,7 @@ SMALL = {
         "anchors": {"sizes": ((8,), (16,), (24,), (40,), (64,))},
         "samples": 64, "pre_nms_top_n_train": 128, "post_nms_top_n_train": 64,
     },
-    "box": {"samples": 20, "positive_fraction": 0.5},
-    "mask": {"samples": 8},
-    "keypoint": None,
+    "box": {"samples": 20, "positive_fraction": 0.5}, "mask": {"samples": 8}, "keypoint": None,
 }  # fmt: skip
 CONSTANT_NORM = {"backbone": {"frozen_norm": True, "head_norm": False}}  # as the published models have it
 RAW = {"images": {"min_size": (SIZE,), "mean": (0.0,) * 3, "std": (1 / 255,) * 3}}  # pixels stay 0 to 255
@@ -88,7 +86,7 @@ def by_hand(_start, batches: list, rates: list[float]) -> list[list[float]]:
         "were the gradients cleared just before it, or does every step `start()` anew?",
         "group[\"lr\"] = rate ⇒ pass": "the rates are not used: set `group[\"lr\"]` before each step",
         "for group in optimizer.param_groups: ⇒ for group in optimizer.param_groups[:1]:": "the rate went to the first "
-        "group of parameters alone: an optimiser may have several",
+        "group alone: an optimiser may have several",
         "sum(losses.values()).backward() ⇒ next(iter(losses.values())).backward()": "only the first loss is learned: "
         "all of them, added up, go backward",
         "sum(losses.values()).backward() ⇒ (sum(losses.values()) / len(losses)).backward()": "the mean of the losses "
@@ -150,6 +148,7 @@ def by_schedulers(progress: float, peak: float, warmup: float, steps: int = 200)
         "a thousandth, not at 0, or the first step is wasted",
         "(0.001 + 0.999 * progress / warmup) ⇒ (0.001 + 0.999 * progress)": "the line must reach the peak where the "
         "warm-up ends: progress / warmup goes from 0 to 1",
+        ("peak * (0.001 ⇒ (0.001", "peak * 0.5 ⇒ 0.5"): "the peak is missing: what you have is a share of it",
         "if progress < warmup: ⇒ if False:": "there is no warm-up: while progress < warmup the rate rises",
         "share = (progress - warmup) / (1 - warmup) ⇒ share = progress": "the cosine has run on since the start: it "
         "begins at the peak, where the warm-up ends",
@@ -158,8 +157,7 @@ def by_schedulers(progress: float, peak: float, warmup: float, steps: int = 200)
         "0.5 * (1 + math.cos(math.pi * share)) ⇒ (1 - share)": "that is a straight line down; half a cosine is wanted",
         "0.5 * (1 + math.cos(math.pi * share)) ⇒ math.cos(math.pi * share)": "a cosine ends at -1, and a negative rate "
         "climbs: add 1, and halve",
-        "0.5 * (1 + math.cos(math.pi * share)) ⇒ math.cos(math.pi * share / 2)": "that is a quarter of a turn, which "
-        "falls fast at the end; half a turn, shifted up, is wanted",
+        "0.5 * (1 + math.cos(math.pi * share)) ⇒ math.cos(math.pi * share / 2)": "a quarter turn; a half is wanted",
         "math.pi * share ⇒ 180 * share": "Python's cosine wants radians: half a turn is pi",
     },
     hints=[
@@ -200,6 +198,7 @@ SLOPES = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0, -4.0], [0.0, 12.0]])]  #
         "    return [each * factor for each in gradients] ⇒ return [each * (limit / each.norm()).clamp(max=1) for each "
         "in gradients]": "each tensor was shortened on its own, which turns the step another way: ONE length, of all "
         "numbers together",
+        "each * factor for ⇒ each for": "nothing was shortened",
         "each * factor for ⇒ each.clamp(-limit, limit) for": "single numbers were cut off, which turns the step: "
         "all are multiplied by one factor",
         ".clamp(max=1) ⇒ ": "short gradients were made longer: the factor is at most 1",
@@ -243,15 +242,15 @@ OLD, NEW = torch.tensor([1.0, 2.0, -4.0]), torch.tensor([2.0, 0.0, -4.0])
         "    decay = min(decay, (1 + count) / (10 + count))\n ⇒ ": "right later on; while the average is young it must "
         "forget faster, or it keeps the random start: the smaller of the two decays",
         "min(decay ⇒ max(decay": "the larger of the two decays was taken: the smaller",
-        "(1 + count) / (10 + count) ⇒ count / (count + 1)": "that makes the plain mean of all at first; (1 + count) / "
-        "(10 + count) forgets the start sooner",
-        "decay * old + (1 - decay) * new ⇒ (old + new) / 2": "half and half remembers one step only: `decay` of the "
-        "old, the rest of the new",
+        "min(decay, (1 + count) / (10 + count)) ⇒ (1 + count) / (10 + count)": "right at first; later "
+        "`decay` is the smaller",
+        "min(decay, (1 + count) / (10 + count)) ⇒ count / (count + 1)": "that is the plain mean of all, with the random "
+        "start in it",
         "decay * old + (1 - decay) * new ⇒ decay * old + new": "the two shares must add to 1, or the weights grow",
     },
     hints=[
-        "After a long time: how much of the old average is kept, how much of the new weights comes in?",
-        "`decay` and `1 - decay`. And early on, which of the two decays is the smaller one?",
+        "Later on: how much of the old average is kept? How much of the new comes in? And early on?",
+        "`decay` of the old and `1 - decay` of the new, where decay is the smaller of two numbers.",
         "`decay = min(decay, (1 + count) / (10 + count))`, then `decay * old + (1 - decay) * new`",
     ],
 )  # fmt: skip
@@ -274,14 +273,14 @@ FIRST = "look at the first value, before any step was taken: "
     truth=lambda: [1 + PLANTED.index(fault) for fault in FAULTS],
     mistakes={
         "[4, 1, 5, 2, 3] ⇒ [2, 1, 5, 4, 3]": FIRST + "a rate can't have spoiled that yet, but pixels can",
-        "[4, 1, 5, 2, 3] ⇒ [4, 3, 5, 2, 1]": "labels and backbone are exchanged. Of which run do the weights of the "
-        "backbone not move? Which run finds things under other names?",
+        "[4, 1, 5, 2, 3] ⇒ [4, 3, 5, 2, 1]": "labels and backbone are exchanged. Of which run did the backbone not move?",
         "[4, 1, 5, 2, 3] ⇒ [4, 5, 1, 2, 3]": "labels and boxes are exchanged. Wrong names leave boxes and "
         "masks alone. What do masks learn in the wrong place?",
         "[4, 1, 5, 2, 3] ⇒ [4, 1, 3, 2, 5]": "boxes and backbone are exchanged. A frozen backbone can't make "
         "masks better than healthy",
-        "[4, 1, 5, 2, 3] ⇒ [5, 1, 4, 2, 3]": "rate and boxes are exchanged. A rate that is too high is wild from the "
-        "second step on; wrong boxes are learned in peace",
+        "[4, 1, 5, 2, 3] ⇒ [3, 1, 5, 2, 4]": "rate and backbone are exchanged. Long steps move weights far",
+        "[4, 1, 5, 2, 3] ⇒ [4, 2, 5, 1, 3]": "labels and normalisation are exchanged. " + FIRST + "names can't do that",
+        "[4, 1, 5, 2, 3] ⇒ [5, 1, 4, 2, 3]": "rate and boxes are exchanged. Wrong boxes are learned in peace",
     },
     hints=[
         "Which two start or go where no healthy loss is? Which loss is better than healthy, and is that good news?",

@@ -4,17 +4,24 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from mrcnn.lab.views.pictures import BLUE, GREY, INK, LETTERS, caption, page, panels
+from mrcnn.lab.views.pictures import BLUE, GREY, INK, LETTERS, PAPER, caption, draw_boxes, page, panels
 from mrcnn.lab.views.view import View
-from mrcnn.visualize import draw_objects
+from mrcnn.visualize import COLOURS, draw_image, draw_mask
 
 
 def scenes(images: Sequence[Tensor], objects: Sequence[dict], names: Sequence[str], labels: dict, words: str) -> View:
-    """Pictures with their objects, targets or results, each under its name."""
+    """Pictures with their objects, targets or results, each with the first two letters of its class."""
     figure, axes = panels(len(images), side=2.05, head=0.3)
     told = []
     for where, image, each, name in zip(axes, images, objects, names, strict=True):
-        draw_objects(where, image, each, labels, scale=0.75)
+        draw_image(where, image)
+        masks = each["masks"].reshape(-1, *image.shape[1:])
+        for box, label, mask in zip(each["boxes"], each["labels"].tolist(), masks, strict=True):
+            colour, look = COLOURS[label - 1], {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+            draw_mask(where, mask.numpy(), box.numpy(), colour)
+            draw_boxes(where, box[None], colour, 1.6)
+            x, y = float(box[0].clamp(3, 58)), float(box[1].clamp(3, 60))
+            where.text(x, y, labels["categories"][label][:2], fontsize=LETTERS, va="center", color=INK, bbox=look)
         caption(where, name)
         told.append(f"{name}, {', '.join(labels['categories'][i] for i in each['labels'].tolist()) or 'nothing'}")
     return View.of(figure, f"{words}: {'; '.join(told)}.")
