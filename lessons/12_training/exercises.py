@@ -242,10 +242,10 @@ OLD, NEW = torch.tensor([1.0, 2.0, -4.0]), torch.tensor([2.0, 0.0, -4.0])
         "    decay = min(decay, (1 + count) / (10 + count))\n ⇒ ": "right later on; while the average is young it must "
         "forget faster, or it keeps the random start: the smaller of the two decays",
         "min(decay ⇒ max(decay": "the larger of the two decays was taken: the smaller",
-        "min(decay, (1 + count) / (10 + count)) ⇒ (1 + count) / (10 + count)": "right at first; later "
-        "`decay` is the smaller",
-        "min(decay, (1 + count) / (10 + count)) ⇒ count / (count + 1)": "that is the plain mean of all, with the random "
-        "start in it",
+        "min(decay, (1 + count) / (10 + count)) ⇒ (1 + count) / (10 + count)": "right "
+        "at first; later `decay` is the smaller",
+        "min(decay, (1 + count) / (10 + count)) ⇒ count / (count + 1)": "that is the plain mean of all, with the "
+        "random start in it",
         "decay * old + (1 - decay) * new ⇒ decay * old + new": "the two shares must add to 1, or the weights grow",
     },
     hints=[
@@ -273,7 +273,7 @@ FIRST = "look at the first value, before any step was taken: "
     truth=lambda: [1 + PLANTED.index(fault) for fault in FAULTS],
     mistakes={
         "[4, 1, 5, 2, 3] ⇒ [2, 1, 5, 4, 3]": FIRST + "a rate can't have spoiled that yet, but pixels can",
-        "[4, 1, 5, 2, 3] ⇒ [4, 3, 5, 2, 1]": "labels and backbone are exchanged. Of which run did the backbone not move?",
+        "[4, 1, 5, 2, 3] ⇒ [4, 3, 5, 2, 1]": "labels and backbone are exchanged. Which backbone did not move?",
         "[4, 1, 5, 2, 3] ⇒ [4, 5, 1, 2, 3]": "labels and boxes are exchanged. Wrong names leave boxes and "
         "masks alone. What do masks learn in the wrong place?",
         "[4, 1, 5, 2, 3] ⇒ [4, 1, 3, 2, 5]": "boxes and backbone are exchanged. A frozen backbone can't make "

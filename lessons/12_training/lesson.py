@@ -420,7 +420,8 @@ print("You said:", my_hidden)
 # ## Killed
 #
 # Long runs get killed: the power fails, a job's time is over. A **checkpoint** is a file from which a run goes on. **Predict** what
-# must be in it, so that the run ends with the *same bits* as one that was never killed.
+# must be in it, so that the run ends with the *same bits* as one that was never killed. (The text in `SCRIPT` runs twice:
+# here, and in a process of its own, which is killed.)
 
 # %%
 my_checkpoint = []
