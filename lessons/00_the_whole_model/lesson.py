@@ -551,7 +551,7 @@ pictures.told("What is found with each canonical size", figure)
 # %% [markdown]
 # ## What we left out, and where to read on
 #
-# - **How it is learnt** (lesson 12, to come), and **how well it works**, in numbers (lesson 13).
+# - **How it is learnt** (lesson 12), and **how well it works**, in numbers (lesson 13).
 # - **The full size.** A ResNet-50 for a backbone, 256 channels, pictures of 800 pixels, and the same fifteen cards.
 # - **The papers.** *Mask R-CNN* (He et al., 2017); *Feature Pyramid Networks* (Lin et al., 2017), section 4.
 # - **Next.** Lesson 01: what instance segmentation is, and how masks are written down.
