@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mrcnn.lab.check import exercise
 
-# Two parts of a photograph of a wall, x, y, width, height. The line between them runs through mortar, not through brick.
+# Two parts of a photograph of a wall: x, y, width, height. The line between them runs through mortar, not brick.
 LEFT, RIGHT = (0, 264, 258, 242), (258, 264, 248, 242)
 
 # The corners of each brick, x,y in its part. In the left one two are missing, which the learner draws.
