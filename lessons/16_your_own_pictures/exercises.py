@@ -168,6 +168,8 @@ WINDOWS = [[0, 0, 8, 4], [4, 2, 8, 6], [30, 0, 5, 20]]
         "= torch.zeros(1000, 1000, dtype=torch.bool) ⇒ = torch.zeros(1000, 1000)\n    add = lambda y, x, w, h: "
         "painted[y : y + h, x : x + w].add_(1)\n    for x, y, w, h in train:\n        add(y, x, w, h)\n    train = "
         "[]": "where two training windows overlap, pixels were counted twice: a pixel is seen, or it is not",
+        "return [ ⇒ if len(train) > 1:\n        return [max(seen([each], [one])[0] for one in train) for each in "
+        "test]\n    return [": "only the training window that covers most was counted: two may each cover a part of it",
         ".float().mean() ⇒ .float().amax()": "one seen pixel made the whole window seen; the share is wanted",
         ".float().mean() ⇒ .float().sum()": "that is the number of pixels: divide by how many the test window has",
         "[float( ⇒ [1 - float(": "that is the share that is NEW; the share that was seen is wanted",
@@ -265,9 +267,13 @@ SCORES = torch.tensor([0.95, 0.9, 0.9, 0.75, 0.5, 0.5, 0.25, 0.125])
         (SCORES, torch.tensor([1, 0, 0, 0, 0, 0, 0, 0]).bool(), 1),
         (SCORES[:4], torch.tensor([1, 1, 1, 0]).bool(), 3),
         (SCORES[::2], torch.tensor([1, 0, 0, 1]).bool(), 2),
+        (torch.tensor([0.9, 0.5, 0.5, 0.5]), torch.tensor([1, 1, 0, 0]).bool(), 2),
     ],
     truth=tried_one_by_one,
     mistakes={
+        "return max(scores.tolist(), key=f1) ⇒ kept = torch.arange(1, len(scores) + 1)\n    return scores[(2 * "
+        "hits.cumsum(0) / (kept + objects)).argmax()].item()": "no threshold parts equal scores: who keeps one of them "
+        "keeps all",
         "scores >= score ⇒ scores > score": "a score of exactly the threshold is kept: >=",
         "2 * right / (int(kept.sum()) + objects) ⇒ right / int(kept.sum())": "that is precision alone: it likes to "
         "keep hardly anything",
