@@ -55,7 +55,7 @@ def shell(command):
     program, *options = shlex.split(command)
     print("$", command)
     done = subprocess.run([sys.executable, "-m", program, *options], cwd=FOLDER, capture_output=True, text=True)
-    print(done.stdout + done.stderr)
+    print((done.stdout + done.stderr).strip())
 
 
 # %% [markdown]
@@ -75,7 +75,7 @@ def part(window):
 
 left, right = part(exercises.LEFT), part(exercises.RIGHT)
 nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-pictures.beside({"left, labels": (left, nothing), "right, labels": (right, nothing)}, {})
+pictures.beside({"left, labelled": (left, nothing), "right, labelled": (right, nothing)}, {})
 
 # %% [markdown]
 # ## Predict
@@ -113,11 +113,11 @@ lab.polygon_drawer(left, [187, 102, 214, 98, 214, 228, 184, 226], title="Cover t
 
 # %%
 pasted_1 = """
-{"id":1,"image_id":1,"category_id":7,"iscrowd":0,"area":2910,"bbox":[108,36,32,116],
+{"id":1,"image_id":1,"category_id":7,"iscrowd":0,"area":2894,"bbox":[108,36,32,116],
  "segmentation":[[116,38,140,36,135,150,108,152]]}
 """
 pasted_2 = """
-{"id":1,"image_id":1,"category_id":7,"iscrowd":0,"area":3581,"bbox":[184,98,30,130],
+{"id":1,"image_id":1,"category_id":7,"iscrowd":0,"area":3618,"bbox":[184,98,30,130],
  "segmentation":[[187,102,214,98,214,228,184,226]]}
 """
 
@@ -180,6 +180,13 @@ print(f"by code that is {lab.whose(box_and_area)}:", json.dumps(files["left"]["a
 
 # %% exercise="labels_of_ids"
 
+# %%
+left_set = CocoDataset(FOLDER, FOLDER / "left.json")
+given_ids = [each["category_id"] for each in files["left"]["annotations"]]
+mine = labels_of_ids([each["id"] for each in files["left"]["categories"]], given_ids)
+print(f"labels of our bricks: {set(mine)}, by code that is {lab.whose(labels_of_ids)}")
+print(f"as the library reads them: {set(left_set[0][1]['labels'].tolist())}; their names: {left_set.categories}")
+
 # %% [markdown]
 # ## Check the file before you train
 #
@@ -205,9 +212,7 @@ save("slipped", slipped)
 shell("mrcnn doctor --data . --annotations slipped.json --out slipped.png")
 print(f"You said: {my_complaints}")
 
-left_set, right_set, slipped_set = (
-    CocoDataset(FOLDER, FOLDER / f"{name}.json") for name in ("left", "right", "slipped")
-)
+slipped_set = CocoDataset(FOLDER, FOLDER / "slipped.json")
 labels = labels_of(left_set)
 pictures.beside({"as it should be": left_set[0], "boxes as corners": slipped_set[0]}, labels)
 
@@ -255,7 +260,7 @@ print("afresh:", [name for name, yes in zip(wanted, taken, strict=True) if not y
 print("the library agrees:", sorted(fresh) == sorted(name for name, yes in zip(wanted, taken, strict=True) if not yes))
 
 # %% [markdown]
-# 60 steps of 4 pictures, which are one picture and its mirror image. **Predict** the AP of boxes on the right part. And what would it
+# 50 steps of 4 pictures, which are one picture and its mirror image. **Predict** the AP of boxes on the right part. And what would it
 # be on the left part, which the training has seen?
 
 # %%
@@ -264,10 +269,11 @@ my_right, my_left = None, None
 # %%
 shell(
     "mrcnn train --data . --annotations left.json --val-data . --val-annotations right.json "
-    "--weights playground --steps 60 --batch-size 4 --out tuned"
+    "--weights playground --steps 50 --batch-size 4 --out tuned"
 )
 
 # %%
+right_set = CocoDataset(FOLDER, FOLDER / "right.json")
 shell("mrcnn eval --weights tuned/model.pt --data . --annotations left.json")
 print(f"You said: {my_right} on the right, {my_left} on the left")
 
@@ -287,7 +293,7 @@ my_costlier = ""
 def fine_tune(dataset, weights="playground", seed=0):
     torch.manual_seed(seed)
     model, _ = model_to_train(dataset, "playground", weights)
-    settings = replace(default_settings(model.builder, 4, steps=60), augment="flip", seed=seed, tensorboard=False)
+    settings = replace(default_settings(model.builder, 4, steps=50), augment="flip", seed=seed, tensorboard=False)
     train(model, dataset, settings)
     return model
 
@@ -357,8 +363,8 @@ lines = {"left": (cuts, [f1(cut, *on_left) for cut in cuts]), "right": (cuts, [f
 curves(Panel("F1 of boxes", "keep scores from", lines, limits=(0, 1)), width=6)
 
 # %% [markdown]
-# We chose on the left, so that the right stays a test. Better is a third part, used for nothing but choices: a model is surer of
-# what it was trained on.
+# We chose on the left, so that the right stays a test. It is a poor place to choose: a model is surer of what it was trained on,
+# and there a whole range of thresholds may be equally good. Better is a third part, used for nothing but choices.
 #
 # ## Predict, and hand on
 #
@@ -392,7 +398,7 @@ print(f"and for another program: a plain dict of {len(plain)} tensors, such as {
 #
 # ## Larger models, published weights
 #
-# The small model sees pictures at about 128 pixels. For real work start from a large one that has learnt COCO's 80 classes. Its
+# The small model makes every picture small first. For real work start from a large one that has learnt COCO's classes. Its
 # weights are downloaded once. Without a GPU training is slow, so this runs only if you say so.
 
 # %%
@@ -416,7 +422,7 @@ if DOWNLOAD:
 # | good on training pictures, bad on others | too few of them, or too much alike | `--augment full`; label ten more, measure again |
 # | bad on training pictures too | too short, or a rate too low | `losses.csv`: does it still fall? Twice the `--steps` |
 # | the loss jumps, or is not a number | a rate too high | a third of the `--lr` |
-# | small things are missed | they vanish when the picture is made smaller | their size in pixels, times 128 / the short side: below 12? |
+# | small things are missed | they vanish when the picture is made smaller | their size then, against the smallest anchor's |
 # | right outlines, wrong names | ids and names | the labels in `model.pt` |
 # | two boxes on one, or none on neighbours | the NMS threshold | draw from a low `--min-score` |
 #
@@ -447,6 +453,6 @@ lab.show(build_model.fitted, "keypoints =", "return")
 # - **Other file forms.** One file for programs without Python, such as ONNX, this version does not write.
 # - **Labelling tools** save hours: CVAT, Label Studio and labelme write COCO's format, or convert to it.
 # - J. Yosinski et al., *How transferable are features in deep neural networks?* (2014), section 4: what trained layers are worth.
-# - K. He et al., *Rethinking ImageNet Pre-training* (2019), sections 4 and 5: when starting from nothing does catch up.
+# - K. He et al., *Rethinking ImageNet Pre-training* (2019), section 5: when starting from nothing catches up, and when not.
 # - S. Kapoor, A. Narayanan, *Leakage and the reproducibility crisis in machine-learning-based science* (2023): the kinds of leakage.
-# - S. Northcutt et al., *Pervasive Label Errors in Test Sets* (2021): how many labels are wrong in famous data.
+# - S. Northcutt et al., *Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks* (2021).
