@@ -55,7 +55,7 @@ def shell(command):
     program, *options = shlex.split(command)
     print("$", command)
     done = subprocess.run([sys.executable, "-m", program, *options], cwd=FOLDER, capture_output=True, text=True)
-    print((done.stdout + done.stderr).strip())
+    print((done.stdout + done.stderr).rstrip())
 
 
 # %% [markdown]
@@ -183,8 +183,8 @@ print(f"by code that is {lab.whose(box_and_area)}:", json.dumps(files["left"]["a
 # %%
 left_set = CocoDataset(FOLDER, FOLDER / "left.json")
 given_ids = [each["category_id"] for each in files["left"]["annotations"]]
-mine = labels_of_ids([each["id"] for each in files["left"]["categories"]], given_ids)
-print(f"labels of our bricks: {set(mine)}, by code that is {lab.whose(labels_of_ids)}")
+numbers = labels_of_ids([each["id"] for each in files["left"]["categories"]], given_ids)
+print(f"labels of our bricks: {set(numbers)}, by code that is {lab.whose(labels_of_ids)}")
 print(f"as the library reads them: {set(left_set[0][1]['labels'].tolist())}; their names: {left_set.categories}")
 
 # %% [markdown]

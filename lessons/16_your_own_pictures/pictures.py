@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrcnn import boxes as box_maths
+from mrcnn.data.masks import tight_boxes
 from mrcnn.lab.views.pictures import caption, panels
 from mrcnn.lab.views.view import View
 from mrcnn.visualize import choose_colours, draw_box, draw_image, draw_mask, draw_tag, label_name
@@ -37,5 +39,9 @@ def beside(views: Mapping[str, tuple[Tensor, dict[str, Any]]], labels: dict[str,
         count = ", ".join(f"{kind} {times}" for kind, times in Counter(kinds).items()) or "nothing"
         caption(where, f"{name}: {count}")
         told.append(f"{name}: {count}")
+        if len(boxes):
+            around = torch.from_numpy(tight_boxes(masks.reshape(len(masks), *image.shape[1:]) > 0.5))
+            fit = box_maths.iou(around, objects["boxes"][sure]).diagonal().mean()
+            told[-1] += f", the boxes' IoU with what is around their masks {fit:.2f}"
     _, height, width = next(iter(views.values()))[0].shape
     return View.of(figure, f"Pictures of {width} x {height} pixels, with masks and boxes. {'; '.join(told)}.")
