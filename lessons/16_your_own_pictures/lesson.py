@@ -30,6 +30,7 @@ from pathlib import Path
 import exercises
 import pictures
 import torch
+from exercises import cross
 from PIL import Image
 from skimage import data
 
