@@ -112,8 +112,8 @@ void affine_relu(const float* x, const float* scale, const float* shift, float* 
         " + shift[c] ⇒ ": "shift is not added",
         "* scale[c] + shift[c] ⇒ * scale[0] + shift[0]": "each channel has its own scale and shift: [c]",
         "* scale[c] + shift[c] ⇒ * (scale[c] + shift[c])": "multiply first, then add: no brackets",
-        "x[r * channels + c] * scale[c] + shift[c] ⇒ (x[r * channels + c] + shift[c]) * scale[c]": "shift is added last, "
-        "and is not scaled: first times scale[c], then + shift[c]",
+        "x[r * channels + c] * scale[c] + shift[c] ⇒ (x[r * channels + c] + shift[c]) * scale[c]": "shift is added "
+        "last, and is not scaled: first times scale[c], then + shift[c]",
         "x[r * channels + c] ⇒ x[c]": "that reads row 0 again and again: row r begins at r * channels",
         "r * channels + c ⇒ c * rows + r": "a row's channels lie side by side: number c of row r is r * channels + c",
         "x[r * channels + c] * scale[c] + shift[c] ⇒ (x[r * channels + c] < 0 ? 0 : x[r * channels + c]) * scale[c] + "
