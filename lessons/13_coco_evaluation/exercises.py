@@ -159,8 +159,8 @@ def some_pictures() -> list[tuple[Tensor, Tensor]]:
     mistakes={
         "hits[order] ⇒ hits": "one picture came after the other: all detections go into ONE list, the best score first",
         "return read_at(*precision_and_recall(hits[order], objects), points) ⇒ return torch.stack([read_at("
-        "*precision_and_recall(torch.tensor(match(i, threshold)) >= 0, max(i.shape[1], 1)), points) for _, i in "
-        "pictures]).mean(0)": "the mean of the pictures' curves: there is one curve, of all the pictures' detections",
+        "*precision_and_recall(torch.tensor(match(i, threshold)) >= 0, i.shape[1]), points) for _, i in pictures "
+        "if i.shape[1]]).mean(0)": "the mean of the pictures' curves: there is one curve, of ALL their detections",
         "objects) ⇒ int(hits.sum()) or 1)": "objects that nothing found count too: recall is of all of them",
         "for _, ious in pictures)\n ⇒ for _, ious in pictures if len(ious))\n": "in one picture nothing was found: its "
         "objects were missed, and count",

@@ -23,7 +23,7 @@ def ranked(
         draw_image(where, image)
         draw_boxes(where, boxes, INK, 2.6)
         draw_boxes(where, boxes, PAPER, 1.6, (0, (4, 2)))
-        caption(where, f"{name}: people (dashed): {len(boxes)}")
+        caption(where, f"{name}: people dashed")
     told = []
     for rank, (picture, box, score) in enumerate(found, start=1):
         colour = INK if hits is None else GREEN if hits[rank - 1] else RED
