@@ -18,8 +18,6 @@
 # **Files** `mrcnn/engine/evaluate.py`, which calls pycocotools.
 
 # %%
-import copy
-
 import exercises
 import numpy as np
 import pictures
@@ -126,8 +124,9 @@ read = exercises.read_at(precision, recall, POINTS)
 pictures.ranked(images, people, detector, hits.tolist(), (precision, recall, hits.tolist(), (POINTS, read)))
 
 # %% [markdown]
-# On the right is the **precision-recall curve**: grey, with a green dot for a hit and a red cross for a false positive. A hit
-# goes right, and up if there is room; a false positive goes straight down. A perfect detector stays at the top until the right edge.
+# On the right is the **precision-recall curve**: grey, with a green dot for a hit and a cross for a false positive. A hit
+# goes right, and up if there is room; a false positive goes straight down. A perfect detector stays at the top until the
+# right edge.
 # One person, in Y, is never found, so the curve ends at 0.8.
 #
 # ## One number
@@ -153,7 +152,7 @@ print(f"AP at 0.5: {read.mean():.4f}, by code that is {lab.whose(read_at)}. You 
 # ### Break it: the point that is not reached
 #
 # 20 people. A detector finds 7 of them, all right, and then nothing. So precision is 1 up to a recall of 7 / 20 = 0.35, which
-# is 36 points: 0, 0.01, …, 0.35. **Predict** AP times 101.
+# should be 36 points: 0, 0.01, …, 0.35. **Predict** AP times 101.
 
 # %%
 my_points = None
@@ -162,10 +161,11 @@ my_points = None
 seven = precision_and_recall(torch.ones(7, dtype=torch.bool), 20)
 print(f"AP times 101: {101 * read_at(*seven, POINTS).mean():.2f}. You said: {my_points}")
 print(f"7 / 20 is {7 / 20!r}; the point is {POINTS[35].item()!r}")
+print(f"with points made as i / 100: {101 * read_at(*seven, torch.arange(101).double() / 100).mean():.2f}")
 
 # %% [markdown]
 # 35, not 36: in binary, 35 · 0.01 comes out a hair above 7 / 20, so the point is not reached. It is worth 1/101 of AP at
-# this threshold. Whoever "reads at 0.35" with other points gets another AP. That is why there are 16 digits in this lesson.
+# this threshold. Code that makes the same points in another way gets another AP. That is why we compare all 16 digits.
 #
 # ## All pictures at once
 #
@@ -190,6 +190,9 @@ for t in (0.5, 0.75, 0.95):
 print(f"You said: {my_slides}")
 
 # %% [markdown]
+# Slid by s, a box of width w shares w − s with where it was, and both together are w + s wide. So IoU is (w − s) / (w + s),
+# and the cell has this solved for s. At the highest threshold half a pixel is all there is.
+#
 # COCO's AP is the mean over ten thresholds: 0.5, 0.55, …, 0.95. So a table of precisions, threshold × point × class, is
 # averaged. What if a class has no object at all in these pictures? Then there is no recall, and its entries are −1: "not
 # measured".
@@ -220,22 +223,25 @@ theirs = evaluate.score(toy_truth, {"bbox": toy_found})["bbox"]
 
 toy_table = torch.stack([class_precisions(tables, t, POINTS) for t in thresholds])[:, :, None]  # one class
 for name, table in (("AP50", toy_table[:1]), ("AP75", toy_table[5:6]), ("AP", toy_table)):
-    ours = average(table)
+    ours = float(average(table))
     print(
         f"{name:<5} by hand {ours!r:<20} pycocotools {theirs[name]!r:<20} {'equal' if ours == theirs[name] else 'NOT'}"
     )
 print(f"class_precisions {lab.whose(class_precisions)}, average {lab.whose(average)}")
 
 # %% [markdown]
-# To the last digit. (If yours says NOT, and only the last digits differ: was `TINY` added? And sums of the same numbers in
-# another order round otherwise.)
+# To the last digit. (If yours says NOT, and only the last digits differ: sums of the same numbers in another order round
+# otherwise. pycocotools takes the mean with numpy, and torch adds in an order of its own.)
 #
 # ## A real model: boxes, masks, poses
 #
 # The same on 40 scenes and what the small trained model found in them. For masks only the IoU changes; for poses OKS takes
-# its place (lesson 10), here for all pairs. The rest is what you have.
+# its place (lesson 10), here of every detection with every person. The rest is what you have.
 
 # %% exercise="mask_iou"
+
+# %% [markdown]
+# The next cell only brings COCO's records into the form of your exercises. Skim it.
 
 
 # %%
@@ -300,9 +306,10 @@ def in_records(results):
 
 found = in_records(results)
 theirs = evaluate.score(truth, found)
-posed = copy.deepcopy(truth) | {"categories": [each for each in truth["categories"] if "keypoints" in each]}
+with_points = [each for each in truth["categories"] if "keypoints" in each]  # a ball has no pose
+posed = truth | {"categories": with_points}
 for kind, alike in (("bbox", box_iou), ("segm", segments_iou), ("keypoints", pose_oks)):
-    ours = average(table_of(by_class(posed if kind == "keypoints" else truth, found[kind], alike)))
+    ours = float(average(table_of(by_class(posed if kind == "keypoints" else truth, found[kind], alike))))
     same = "equal" if ours == theirs[kind]["AP"] else "NOT equal"
     print(f"{kind:<10}by hand {ours!r:<20} pycocotools {theirs[kind]['AP']!r:<20} {same}")
 print(f"mask_iou {lab.whose(mask_iou)}")
@@ -310,8 +317,8 @@ print(f"mask_iou {lab.whose(mask_iou)}")
 # %% [markdown]
 # ## Break it: what AP sees
 #
-# We change what was found, in seven ways. **Predict** for each: does AP rise, fall, or stay *exactly* as it was? For the
-# false positives remember the shape of the curve.
+# We change what was found, in seven ways. **Predict** for each: does the model's AP rise, fall, or stay *exactly* as it
+# was? For the false positives remember the shape of the curve.
 
 
 # %%
@@ -362,13 +369,14 @@ for name, change in changes.items():
 # ## −1, and what does not count
 #
 # pycocotools gives twelve numbers for boxes. Some look at objects of one **area range** only: s is for areas up to 32²
-# pixels, m up to 96², l above. AR is average recall: how many objects are found at best, averaged over the thresholds; AR1
-# and AR10 keep one and ten detections per picture *and class*, the others 100 (pycocotools calls that maxDets).
+# pixels, m up to 96², l above. AR is average recall: the share of the objects that the whole list finds, averaged over
+# the thresholds. AR1 and AR10 keep one and ten detections per picture *and class*, the others 100 (pycocotools calls that
+# maxDets).
 #
 # **Predict**: for our 40 scenes of 128 × 128 pixels, some of the twelve are −1. Which?
 
 # %%
-my_minus_ones = []
+my_minus_ones = []  # names, such as "AR10"
 
 # %%
 print(", ".join(f"{name} {value:.3f}" for name, value in theirs["bbox"].items()))
@@ -428,6 +436,7 @@ print(f"You said: {my_crowds}")
 
 # %% [markdown]
 # In the first, a hit vanishes, and an object with it: four are left to be found. In the second a false positive vanishes.
+# (With a crowd, IoU is the share of the *detection* that lies in it: lesson 01.)
 #
 # ### Extra: with ignored objects
 
@@ -459,12 +468,12 @@ for cut, each in zip(cuts, measured, strict=True):
     print(f"above {cut}: AP {each['AP']:.3f}   AP50 {each['AP50']:.3f}   AP75 {each['AP75']:.3f}")
 print(f"You said: {my_threshold}")
 lines = {name: (cuts, [each[name] for each in measured]) for name in ("AP50", "AP75", "AP")}
-curves(Panel("AP of masks", "a pixel belongs to the mask above this", lines, limits=(0, 1)), width=6)
+curves(Panel("AP of masks", "probability above which a pixel is kept", lines, limits=(0, 1)), width=6)
 
 # %% [markdown]
 # The best of these is 0.5, where the library cuts, and around it not much changes. AP50 does not notice masks
-# that are too fat, from 0.1 on, as they still reach an IoU of 0.5 with their objects; it minds thin ones a little. AP75 falls to about a half at both ends. Two models with the same
-# AP50 can draw very different outlines.
+# that are too fat, from 0.1 on, as they still reach an IoU of 0.5 with their objects; it minds thin ones a little. AP75 falls
+# to about a half of its best at both ends. Two models with the same AP50 can draw very different outlines.
 #
 # Touch it. In one scene, dashed is the truth. At which threshold does each mask have its best IoU? Does one threshold suit all?
 
@@ -510,7 +519,7 @@ lab.show(evaluate.to_coco, 'if "masks" in result', 'found["segm"]')
 
 # %% [markdown]
 # And the heart of pycocotools: hits and false positives summed down the list, precision and recall, the best precision from
-# behind, and the look-up at the 101 points. `npig` is the number of objects that are not ignored.
+# behind, and the look-up at the 101 points. `npig` is the number of objects that are not ignored, and `np.spacing(1)` is our `TINY`.
 
 # %%
 lab.show(COCOeval.accumulate, "tp_sum = ", "fp_sum = ")

@@ -23,7 +23,7 @@ def ranked(
         draw_image(where, image)
         draw_boxes(where, boxes, INK, 2.6)
         draw_boxes(where, boxes, PAPER, 1.6, (0, (4, 2)))
-        caption(where, f"{name}: {len(boxes)} true (dashed)")
+        caption(where, f"{name}: people dashed")
     told = []
     for rank, (picture, box, score) in enumerate(found, start=1):
         colour = INK if hits is None else GREEN if hits[rank - 1] else RED
@@ -43,7 +43,7 @@ def ranked(
         left, bottom, width, height = axes[-1].get_position().bounds
         axes[-1].set_position((left + 0.045, bottom + 0.16 * height, width - 0.05, 0.84 * height))
         draw_precision_recall(axes[-1], *curve)
-        caption(axes[-1], "cut after each")
+        caption(axes[-1], "cut after each rank")
         points = ", ".join(f"{p:.2f} at {r:.2f}" for p, r in zip(*curve[:2], strict=True))
         words += f" Precision at recall after each: {points}."
     return View.of(figure, words)
