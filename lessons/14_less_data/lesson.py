@@ -14,7 +14,6 @@
 # %%
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import exercises
