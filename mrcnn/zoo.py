@@ -161,7 +161,8 @@ def make(
 
 def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
     """The model of a builder's name ("playground" for short), from its arguments or, as in a checkpoint, from the
-    settings of `model.config`. Arguments that are None, or that the builder does not take, are left out.
+    settings of `model.config`. Arguments that are None, or that the builder does not take, are left out, so that the
+    builder's own values hold: for a model without masks call the builder, `playground_rcnn(mask=None)`.
     """
     name = builders_name(name)
     if settings is not None:

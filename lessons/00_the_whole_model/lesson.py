@@ -490,12 +490,12 @@ drawn = views.shares(bars, {"millions of multiply-adds": "{:,.0f}", "millisecond
 pictures.told("Bars of multiply-adds, then of milliseconds, stage by stage", drawn)
 
 # %% [markdown]
-# Where hardly anything is multiplied, time goes into moving data and starting many small operations (lesson 15, to come).
+# Where hardly anything is multiplied, time goes into moving data and starting many small operations (lesson 15).
 #
 # ## Now find it in the real file
 #
 # The model's own `forward` has the steps that you have walked, for many pictures at once. The branch for training gives
-# *losses*, numbers that say how wrong the model was (lesson 11, to come).
+# *losses*, numbers that say how wrong the model was (lesson 11).
 
 # %%
 lab.show(mrcnn.MaskRCNN.forward, start="check_images(images)")
@@ -551,7 +551,7 @@ pictures.told("What is found with each canonical size", figure)
 # %% [markdown]
 # ## What we left out, and where to read on
 #
-# - **How it is learnt** (lesson 12, to come), and **how well it works**, in numbers (lesson 13).
+# - **How it is learnt** (lesson 12), and **how well it works**, in numbers (lesson 13).
 # - **The full size.** A ResNet-50 for a backbone, 256 channels, pictures of 800 pixels, and the same fifteen cards.
 # - **The papers.** *Mask R-CNN* (He et al., 2017); *Feature Pyramid Networks* (Lin et al., 2017), section 4.
 # - **Next.** Lesson 01: what instance segmentation is, and how masks are written down.

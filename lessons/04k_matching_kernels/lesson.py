@@ -368,7 +368,7 @@ times = lab.timed(rungs)
 # %% [markdown]
 # ## What we left out, and where to read on
 #
-# - **The rest of the op.** `csrc/anchor_matching/anchor_matching_cuda.cpp` calls the kernels from PyTorch; lesson 15 (to come)
+# - **The rest of the op.** `csrc/anchor_matching/anchor_matching_cuda.cpp` calls the kernels from PyTorch; lesson 15
 #   says how an op is registered.
 # - **The second rule.** A second kernel, `match_anchors_low_quality`, claims the anchors that reach their object's best, as
 #   `claim` did in lesson 04.

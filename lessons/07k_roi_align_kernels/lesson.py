@@ -484,6 +484,6 @@ times = lab.timed(ways)
 # ## What we left out, and where to read on
 #
 # - `csrc/roi_align/roi_align.cu`, top to bottom.
-# - How the op is registered with PyTorch, and its gradient: lesson 15 (to come), and `mrcnn/ops/pooling.py`.
+# - How the op is registered with PyTorch, and its gradient: lesson 15, and `mrcnn/ops/pooling.py`.
 # - `csrc/cuda_on_cpu/README.md`: how kernels run on the CPU here, what that cannot show, and how to step through a kernel with a
 #   debugger.

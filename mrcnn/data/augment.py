@@ -150,7 +150,7 @@ def mirror(image: Tensor, target: Target, keypoint_flip: Sequence[int]) -> tuple
 
 @dataclass
 class Flip:
-    """Mirrors left to right, with the given probability."""
+    """Mirrors left to right, with the given probability (Fast R-CNN, section 2.3: the only augmentation there)."""
 
     keypoint_flip: Sequence[int] = ()
     probability: float = 0.5

@@ -117,6 +117,8 @@ def same_outputs(state: dict[str, torch.Tensor], labels: dict[str, list] | None,
 def transfer(model: MaskRCNN, state: dict[str, torch.Tensor], source: str) -> list[str]:
     """Loads the weights that the model has under the same name and in the same shape; returns the names of the rest.
 
+    This is fine-tuning's beginning: features learned for other categories, and last layers that are new (Girshick et
+    al. 2014, section 2.3, https://arxiv.org/abs/1311.2524).
     Raises CheckpointError when not even the backbone fits.
     """
     own = model.state_dict()

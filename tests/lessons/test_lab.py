@@ -197,11 +197,11 @@ def test_a_fault_shows_no_python(shell, capsys):
 
 
 def test_show_a_function_in_part(capsys):
-    lab.show(lab.timed, "medians =", "max(")
+    lab.show(lab.timed, "taken =", "max(")
     title, _, fence, first, last, end, _ = capsys.readouterr().out.split("\n")
     assert (title, fence, end) == ("timed, in mrcnn/lab/notebook.py", "```python", "```")
-    assert first.startswith("medians =")
-    assert last.endswith("max(map(len, medians))")
+    assert first.startswith("taken =")
+    assert last.endswith("max(map(len, taken))")
 
 
 def test_show_a_file(capsys):
@@ -228,6 +228,8 @@ def test_timed(capsys):
     assert quick.endswith(f"{medians['slow'] / medians['quick']:,.0f} times as fast as slow")
     warm_up = iter([1, 0])
     assert lab.timed({"slow at first": lambda: time.sleep(next(warm_up))}, repeats=1)["slow at first"] < 500
+    disturbed = iter([0, 0.5, 0, 0.5])
+    assert lab.timed({"disturbed": lambda: time.sleep(next(disturbed))}, repeats=3, of=min)["disturbed"] < 250
     lab.timed({"quick": lambda: None, "slow": lambda: time.sleep(0.01)}, repeats=1)
     assert capsys.readouterr().out.endswith(" times as slow as quick\n")
 
@@ -241,4 +243,4 @@ from mrcnn import lab
 lab.show(lab.timed, "first, *_")
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.startswith("timed, in mrcnn/lab/notebook.py\n\n```python\nfirst, *_ = medians\n")
+    assert shown.startswith("timed, in mrcnn/lab/notebook.py\n\n```python\nfirst, *_ = taken\n")

@@ -5,6 +5,7 @@ import html
 import re
 import xml.etree.ElementTree as ElementTree
 
+import pytest
 import torch
 
 from mrcnn.lab.views.curves import Panel, curves
@@ -57,3 +58,8 @@ def test_curves_tell_their_first_and_last_values_and_few_between():
     assert curves(Panel("one", "x", {"a": ([1], [2])})).description == "one, against x. a: 2 at 1."
     runs = curves(Panel("two", "x", {"a": ([1, 2], torch.tensor([[1.0, 3], [2, 7]]))}, level=2))
     assert runs.description == "two, against x. a: 1.5 ± 0.71 at 1, 5 ± 2.8 at 2."
+
+
+def test_more_curves_than_can_be_told_apart_are_refused():
+    with pytest.raises(ValueError, match=r"5 curves, got \[1, 6\]"):
+        curves(Panel("one", "x", {"a": ([1], [2])}), Panel("two", "x", {str(n): ([1], [2]) for n in range(6)}))

@@ -51,7 +51,9 @@ def mean_and_spread(runs: Sequence[float] | Tensor) -> tuple[Tensor, Tensor | No
 
 
 def curves(*panels: Panel, width: float = 10.8, height: float = 3.4) -> View:
-    """Panels beside one another, each with its curves and their names."""
+    """Panels beside one another, each with its curves and their names. At most five curves can be told apart."""
+    if max(len(panel.lines) for panel in panels) > len(LOOKS):
+        raise ValueError(f"a panel can have {len(LOOKS)} curves, got {[len(panel.lines) for panel in panels]}")
     figure = page(width, height)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for where, panel in zip(axes, panels, strict=True):
