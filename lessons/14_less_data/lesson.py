@@ -244,27 +244,32 @@ groups = {
     "What to freeze": ("tuned", "frozen_2", "frozen_5", "last"),
     "With 2,000 more, not labelled": ("tuned", "paste", "pseudo", "mean_teacher", "all"),
 }
-whole = [  # the seeds for which all is measured
-    seed for seed in seeds
-    if all(f"steps {method} {size} {seed}" in cells for group in groups.values() for method in group for size in sizes)
-]  # fmt: skip
-print(f"drawn: AP of masks, seeds {whole}")
 
 
 def runs(method):
-    """(seeds, sizes)"""
-    return torch.tensor([[cells[f"steps {method} {size} {seed}"]["segm"]["AP"] for size in sizes] for seed in whole])
+    """AP of masks, (seeds, sizes), of each seed that has all sizes; (sizes,) where that is one."""
+    names = [[f"steps {method} {size} {seed}" for size in sizes] for seed in seeds]
+    table = torch.tensor([[cells[name]["segm"]["AP"] for name in row] for row in names if cells.keys() >= set(row)])
+    return table.squeeze(0)
 
 
+drawn = {method: runs(method) for group in groups.values() for method in group}
+print("seeds:", ", ".join(f"{method} {len(table.view(-1, 4))}" for method, table in drawn.items()))
 curves(
     *(
-        Panel(title, "labelled drawings", {m: (sizes, runs(m).squeeze(0)) for m in group}, log=True, limits=(0, 0.8))
+        Panel(
+            title,
+            "labelled drawings",
+            {m: (sizes, drawn[m]) for m in group if len(drawn[m])},
+            log=True,
+            limits=(0, 0.8),
+        )
         for title, group in groups.items()
     )
 )
 
 # %% [markdown]
-# Each point is the mean of these seeds; where there are several, a bar is one standard deviation to either side.
+# Each point is the mean of its seeds; where there are several, a bar is one standard deviation to either side.
 #
 # - **Where to begin** matters most. Trained weights are ahead at every size, though they were trained on other things.
 # - **Freezing costs**, and the more is frozen the more: the style is new, so early layers have something to learn.
