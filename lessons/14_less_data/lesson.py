@@ -31,6 +31,8 @@ from mrcnn.engine.train import train
 from mrcnn.lab import check
 from mrcnn.lab.views.curves import Panel, curves
 
+torch.set_num_threads(1)  # our pictures are so small that a second thread would mostly wait
+
 # %% [markdown]
 # ## A picture first
 #
