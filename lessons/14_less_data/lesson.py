@@ -86,7 +86,7 @@ print(f"You said: {my_scratch} and {my_tuned}")
 # its RPN knows how a box is drawn around *something*; its mask head, how an outline becomes a mask. Only what the things
 # are called is new.
 #
-# 100 steps are a beginning. The study below has 600 for each training, 1,800 for some, and says how much of this is left.
+# 100 steps are a beginning. The study below has 600 for each training, and says how much of this is left.
 #
 # ## Build it: more pictures out of few
 #
@@ -97,7 +97,7 @@ print(f"You said: {my_scratch} and {my_tuned}")
 # %% exercise="paste"
 
 # %%
-pairs = [(0, 1), (4, 7), (6, 2)]
+pairs = [(0, 1), (4, 7)]
 pictures.pasted([(exercises.two(*pair), paste(*exercises.two(*pair))) for pair in pairs], lab.whose(paste))
 
 # %% [markdown]
@@ -138,7 +138,7 @@ everything = sum(weight.numel() for weight in tuned.parameters())
 count, norms = train_only(tuned, parts)
 print(f"the last layers: {count:,} of {everything:,} numbers learn, {norms} batch norms follow")
 print(f"by code that is {lab.whose(train_only)}: {', '.join(parts)}")
-tuned.requires_grad_(True).eval()
+_ = tuned.requires_grad_(True).eval()  # as it was
 
 # %% [markdown]
 # **Predict**: 100 steps with all but these last layers frozen. Better than fine-tuning all, or worse? And its steps are
@@ -179,7 +179,7 @@ my_threshold, my_found = None, None
 others = Playground(60, 30_000_000, style="ink")
 with torch.no_grad():
     seen = [tuned([image])[0] for image, _ in others]
-thresholds = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+thresholds = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 right, share = [], []
 for threshold in thresholds:
     made = [pseudo_target(found, threshold, (128, 128)) for found in seen]
@@ -202,7 +202,7 @@ curves(
 # %% [markdown]
 # There is no good threshold, only a trade. Low: false labels, and a student that learns the teacher's errors. High: things
 # without a label, and these are taught as *background*, which is false as well. The library's default is
-# 0.7.
+# 0.7. (Ours, after 100 steps, is hardly ever that sure.)
 #
 # A teacher that stays as it was cannot get better. The **mean teacher** is a running average of the student's own weights
 # (lesson 12 averages weights, too): the student learns, the average follows, and its labels improve. `mrcnn train
@@ -219,9 +219,9 @@ cells = json.loads(Path("../../benchmarks/results/less_data.json").read_text())[
 sizes, seeds = [10, 30, 100, 300], [0, 1, 2]
 
 
-def measured(method, size, kind="segm", budget="steps"):
+def measured(method, size, kind="segm"):
     """AP of each seed there is."""
-    names = [f"{budget} {method} {size} {seed}" for seed in seeds]
+    names = [f"steps {method} {size} {seed}" for seed in seeds]
     return [cells[name][kind]["AP"] for name in names if name in cells]
 
 
@@ -305,33 +305,12 @@ scratch_curve = [middle(measured("scratch", n)) for n in sizes]
 print(f"so many drawings is it worth, from scratch, by code that is {lab.whose(worth)}:")
 for method in ("scratch_paste", "tuned", "last", "paste", "mean_teacher", "all"):
     told = {n: worth(sizes, scratch_curve, middle(measured(method, n))) for n in sizes if measured(method, n)}
-    print(f"{method:<14}" + "".join(f"{n:>6} → {number:<5.0f}" for n, number in told.items()))
+    ends = {n: f"{number:.0f}" if number < sizes[-1] else "300 or more" for n, number in told.items()}
+    print(f"{method:<14}" + "".join(f"{n:>6} → {end:<13}" for n, end in ends.items()))
 print(f"You said: {my_best} and {my_number}")
 
 # %% [markdown]
-# ### Equal steps, equal time
-#
-# So far all methods had equal steps. But freezing makes steps cheaper, and a network from random weights would gladly go on.
-# **Predict** what changes, in AP of masks with 30 drawings and with 300: `scratch` and `all`, for three times as many steps; and
-# `last` for as long as 600 steps of `tuned` take.
-
-# %%
-my_changes = ""
-
-# %%
-for method, budget in (("scratch", "long"), ("paste", "long"), ("all", "long"), ("last", "time")):
-    shown = []
-    for size in (30, 300):
-        before, after = measured(method, size), measured(method, size, budget=budget)
-        if before and after:
-            shown.append(f"{size:>4} drawings {middle(before):.3f} → {middle(after):.3f}")
-    steps = {cell["steps"] for name, cell in cells.items() if name.startswith(f"{budget} {method} ")}
-    if shown:
-        print(f"{method:<10} {', '.join(map(str, steps))} steps: {';  '.join(shown)}")
-print(f"You said: {my_changes}")
-
-# %% [markdown]
-# So "how much better" has no answer without "in how much time". What stays true in both: start from trained weights.
+# All this is in equal steps. Who can train for longer should ask again: a network from random weights would gladly go on.
 #
 # ### One cell of it, by yourself
 #
