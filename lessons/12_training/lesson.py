@@ -298,7 +298,7 @@ def training(rates, limit=None, optimizer="SGD", change=lambda target: target, f
     return run
 
 
-STEPS, HIGH = 40, 0.2
+STEPS, HIGH = 34, 0.2
 flat, shaped = [HIGH] * STEPS, [rate_at(step / STEPS, HIGH, 0.1) for step in range(STEPS)]
 print(f"rate_at: {lab.whose(rate_at)}; clipped: {lab.whose(clipped)}; averaged: {lab.whose(averaged)}")
 print(f"of {objects} objects, at a rate of {HIGH}    named right   longest gradient   last sum")

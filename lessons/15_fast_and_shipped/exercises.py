@@ -27,6 +27,10 @@ def some(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
         "memory of all of x: count its own numbers alone",
         "each.numel() * each.element_size() ⇒ len(each) * each.element_size()": "`len` is the first size alone: "
         "`numel()` counts all numbers, also those of a tensor without sizes",
+        "each.numel() * each.element_size() ⇒ each.element_size()": "the bytes of one number of each tensor: times "
+        "`each.numel()`",
+        "sum(each.numel() * each.element_size() for each in tensors) ⇒ sum(each.numel() for each in tensors) * "
+        "tensors[0].element_size()": "each tensor has a type of its own: ask each for its `element_size()`",
     },
     hints=[
         "How many numbers does a tensor hold, and how many bytes has each?",
@@ -40,7 +44,7 @@ def bytes_of(tensors):
 
 
 @exercise(
-    cases=lambda: [(1e9, 8e9, 100e9, 20e9), (500e9, 1e9, 100e9, 20e9), (5e9, 1e9, 100e9, 20e9), (3.0, 8.0, 10.0, 4.0)],
+    cases=lambda: [(1e9, 8e9, 100e9, 20e9), (500e9, 1e9, 100e9, 20e9), (5e9, 1e9, 100e9, 20e9), (3.0, 8.0, 100.0, 4.0)],
     truth=lambda operations, moved, peak, bandwidth: operations / max(operations / peak, moved / bandwidth),
     tolerance=1e-9,
     mistakes={
@@ -55,6 +59,13 @@ def bytes_of(tensors):
         "times were added. Memory is read while others are multiplied: the longer of the two counts",
         "min(peak, operations / moved * bandwidth) ⇒ max(operations / peak, moved / bandwidth)": "these are the "
         "seconds; wanted are operations a second",
+        "min(peak, operations / moved * bandwidth) ⇒ peak": "with few operations per byte the core waits: memory is a "
+        "limit, too",
+        "min(peak, operations / moved * bandwidth) ⇒ operations / moved": "this is the intensity, operations per byte: "
+        "how many bytes come in a second?",
+        "operations / moved ⇒ operations": "bandwidth is bytes a second: times the operations of one byte, not of all",
+        "operations / moved ⇒ operations // moved": "`//` cuts the fraction off: an op with less than one operation "
+        "per byte would do nothing",
     },
     hints=[
         "If the core could calculate without end, how many operations a second would the memory allow?",
@@ -101,10 +112,15 @@ void affine_relu(const float* x, const float* scale, const float* shift, float* 
         " + shift[c] ⇒ ": "shift is not added",
         "* scale[c] + shift[c] ⇒ * scale[0] + shift[0]": "each channel has its own scale and shift: [c]",
         "* scale[c] + shift[c] ⇒ * (scale[c] + shift[c])": "multiply first, then add: no brackets",
+        "x[r * channels + c] * scale[c] + shift[c] ⇒ (x[r * channels + c] + shift[c]) * scale[c]": "shift is added "
+        "last, and is not scaled: first times scale[c], then + shift[c]",
         "x[r * channels + c] ⇒ x[c]": "that reads row 0 again and again: row r begins at r * channels",
         "r * channels + c ⇒ c * rows + r": "a row's channels lie side by side: number c of row r is r * channels + c",
         "x[r * channels + c] * scale[c] + shift[c] ⇒ (x[r * channels + c] < 0 ? 0 : x[r * channels + c]) * scale[c] + "
         "shift[c]": "first scale and shift, then cut off at 0",
+        "value < 0 ? 0 : value ⇒ x[r * channels + c] < 0 ? shift[c] : value": "x was cut off at 0 before scale and "
+        "shift: what they make of it is to be cut off",
+        "value < 0 ? 0 : value ⇒ value - shift[c] < 0 ? shift[c] : value": "it was cut off at 0 before shift was added",
     },
     hints=[
         "Where is number c of row r, if each row has `channels` numbers?",
@@ -116,7 +132,7 @@ void affine_relu(const float* x, const float* scale, const float* shift, float* 
 
 
 @exercise(
-    cases=lambda: [(2, 3, 5, 7), (1, 64, 16, 8), (4, 1, 6, 2)],
+    cases=lambda: [(2, 3, 5, 7), (1, 64, 16, 8), (4, 2, 6, 3)],
     truth=lambda n, c, h, w: torch.empty(n, c, h, w, memory_format=torch.channels_last).stride(),
     mistakes={
         "h * w * c, 1, w * c, c ⇒ c * h * w, h * w, w, 1": "these are the strides of a map as PyTorch makes it: the "
@@ -127,6 +143,9 @@ void affine_relu(const float* x, const float* scale, const float* shift, float* 
         "h * w * c, 1, w * c, c ⇒ h * w * c, 1, h * c, c": "a row has w cells: to the next it is w * c",
         "h * w * c, 1, w * c, c ⇒ h * w * c, 1, w, c": "a row has w cells of c numbers each: to the next it is w * c",
         "h * w * c, 1, w * c, c ⇒ 4 * h * w * c, 4, 4 * w * c, 4 * c": "strides count numbers, not bytes",
+        "h * w * c, 1, w * c, c ⇒ h * w * c, 1, c, w * c": "rows and columns are swapped: to the next row it is a "
+        "whole row, w * c, to the next column one cell, c",
+        "h * w * c, 1, w * c, c ⇒ h * w, 1, w * c, c": "a picture has h * w cells of c numbers each",
     },
     hints=[
         "The numbers lie as n, h, w, c: the last changes first. How far is it from one channel to the next?",
@@ -171,6 +190,12 @@ def backwards(*shape: int) -> tuple[Tensor, ...]:
         "0, 2, 3",
         "(passed * x).sum((0, 2, 3)), passed ⇒ passed.sum((0, 2, 3)), (passed * x)": "the second is scale's and the "
         "third shift's: in the order of the arguments",
+        "passed = grad * (y > 0) ⇒ passed = grad * (grad > 0)": "what ReLU cut off is seen in y; the sign of grad says "
+        "nothing of it",
+        "passed * scale[:, None, None] ⇒ grad * scale[:, None, None]": "the first: to x, too, only that gets back "
+        "which ReLU let pass",
+        "passed.sum((0, 2, 3)) ⇒ grad.sum((0, 2, 3))": "the third: to shift, too, only that gets back which ReLU let "
+        "pass",
     },
     hints=[
         "Through which numbers does ReLU let a change pass? You can see it in y.",
@@ -192,7 +217,7 @@ CALCULATED = {
     (128, 29, 4096): 16, (128, 71, 6144): 7, (256, 96, 20480): 2, (64, 72, 6144): 14, (32, 16, 0): 32,
     (1024, 72, 0): 0, (192, 40, 0): 8, (320, 56, 1000): 3, (256, 32, 49152): 4, (32, 32, 10240): 20,
     (100, 32, 0): 16, (64, 255, 0): 4, (160, 48, 0): 8, (128, 48, 20480): 10, (128, 81, 0): 5,
-    (256, 16, 0): 8, (96, 96, 0): 6,
+    (256, 16, 0): 8, (96, 96, 0): 6, (100, 16, 0): 16,
 }  # fmt: skip
 
 
@@ -213,6 +238,11 @@ CALCULATED = {
         ", 64 // warps ⇒ ": "at most 64 warps, whatever they take",
         "return min(32, ⇒ return min(10**9,": "at most 32 blocks, however small they are",
         "4 * (16384 // pack) // warps, ⇒ ": "registers are a limit, too",
+        "64 // warps ⇒ 2048 // threads": "a warp that is not full takes a whole place: count warps, not threads",
+        "4 * (16384 // pack) // warps ⇒ 65536 // (threads * registers)": "registers are not given out one by one, but "
+        "by the warp: 32 times those of a thread, rounded up to a multiple of 256",
+        "(shared_bytes + 1024) ⇒ shared_bytes": "where a block asks for no shared memory this divides by 0; but each "
+        "takes 1,024 bytes more than it asks for",
         "min( ⇒ max(": "whatever runs out first is the limit: the smallest of these numbers",
     },
     hints=[

@@ -48,7 +48,7 @@ torch.set_num_threads(1)  # one core for all: our own loop will have one, and we
 # %% [markdown]
 # ## A picture first: where the milliseconds go
 #
-# Whoever wants to make a program faster measures first. PyTorch's **profiler** writes down when each op began and ended. We
+# To make a program faster, measure first. PyTorch's **profiler** writes down when each op began and ended. We
 # give names to the parts of the small trained model, send eight scenes through it, and add up.
 
 
@@ -120,10 +120,11 @@ for each in LETTERS:
 pictures.spent(spent, LETTERS)
 
 # %% [markdown]
-# (The profiler itself takes time at each op, so the many small ones look a little worse than they are.)
+# (The profiler takes time at each op: many small ones look a little worse than they are.) "All else" is mostly the end:
+# masks are pasted into the picture, heatmaps enlarged.
 #
 # This shows where work could pay, and how much at most: a part with a tenth of the time, made infinitely fast, brings a
-# tenth. It does not show whether a part *could* be faster. For that we need to know what the machine can do.
+# tenth. It does not show whether a part *could* be faster. For that: what can the machine do?
 #
 # ## Build it: two limits
 #
@@ -221,7 +222,7 @@ pictures.roofline(peak, bandwidth, dots)
 # %% [markdown]
 # ## Layout: the same bytes, in another order
 #
-# Reading is cheap where neighbours in memory are used together. RoIAlign reads *all channels* of
+# Memory comes in packs of neighbouring numbers: reading is cheap where all of a pack is used. RoIAlign reads *all channels* of
 # a few cells. PyTorch's usual layout puts the cells of one channel side by side, `channels_last` all channels of one
 # cell. And the plain PyTorch that the kernels are tested against has a loop over RoIs. **Predict** the order of the three, and the
 # ratios.
@@ -269,8 +270,8 @@ print(f"three passes: {three:,} bytes; one pass: {one:,}; {three / one:.0f} time
 
 # %% [markdown]
 # Write that pass in C++. The loops are there: with channels last, a map is rows of channels, one row for each cell. `float*` is the place
-# where a tensor's numbers begin, `x[i]` is number `i` from there; a line ends with `;`. A `float` is a number with a fraction, and
-# `a ? b : c` is Python's `b if a else c`.
+# where a tensor's numbers begin, `x[i]` is number `i` from there; a line ends with `;`. An `int` is a whole number, a `float` one
+# with a fraction; what is `const` is only read. `a ? b : c` is Python's `b if a else c`.
 
 # %% exercise="affine_relu"
 
@@ -337,8 +338,8 @@ print(f"You said: {my_fresh}")
 # PyTorch does not know our function: it has no gradient, and cannot be compiled or exported with a model. For that we tell
 # PyTorch four things.
 #
-# 1. The **schema**: the op's name, the types of its arguments and results. It is a promise, too: what is not marked, as in
-#    `Tensor(a!) x`, will not be changed.
+# 1. The **schema**: the op's name, the types of its arguments and results. It is a promise, too: no argument is
+#    changed, unless it is marked, as in `Tensor(a!) x`.
 # 2. The kernel: the function that runs for tensors on a device, here the CPU. There can be one per device.
 # 3. The **fake function**. `torch.compile` and `torch.export` follow a model without its numbers, by shapes, types and strides
 #    alone. The fake function says what these will be of the result.
@@ -362,7 +363,7 @@ libraries = {}
 def register(name, kernel, fake=None, backward=None):
     """Makes torch.ops.course.<name>."""
     libraries.pop(name, None)  # where this cell is run a second time, the old one goes first
-    library = libraries[name] = torch.library.Library("course", "FRAGMENT")
+    library = libraries[name] = torch.library.Library("course", "FRAGMENT")  # names that begin with course::
     library.define(f"{name}(Tensor x, Tensor scale, Tensor shift) -> Tensor")
     library.impl(name, kernel, "CPU")
     if fake:
@@ -482,7 +483,7 @@ times = lab.timed(ways, of=min)
 print(f"You said: {my_winner}")
 
 # %% [markdown]
-# The compiler found the same pass, with no line of C++ from us, and for any such formula. So write an op of your own for what a compiler
+# The compiler found the same pass, with no line of C++ from us. So write an op of your own for what a compiler
 # cannot find: a loop whose end depends on the data, as in NMS; reads at places that are calculated, as in RoIAlign; a table
 # that need not exist, as in matching. mrcnn has ops for these three only. And where gradients are off, its batch norms are no
 # pass at all: they are in the convolution's weights (lesson 02).
@@ -546,12 +547,12 @@ op = register("affine_relu", on_cpu, fake, backward)  # back again
 # memory another can calculate, so many warps hide the waiting. The share of the places for warps that are filled is called
 # **occupancy**.
 #
-# Room for blocks is limited four times over. On an H100, a multiprocessor has:
+# Room for blocks is limited four times over. Each multiprocessor has:
 #
 # - places for 32 blocks;
 # - places for 64 warps;
-# - 65,536 registers, a thread's own memory, in four quarters of 16,384. A warp lies in one quarter, and takes 32 times
-#   the registers of a thread, rounded up to a multiple of 256;
+# - 65,536 registers, a thread's own memory, in four quarters of 16,384. A warp lies in one quarter (a block
+#   in several), and takes 32 times the registers of a thread, rounded up to a multiple of 256;
 # - 233,472 bytes of memory that a block's threads share. Each block takes 1,024 more than it asks for.
 #
 # A warp or a block that is not full takes a whole place.
@@ -585,7 +586,7 @@ my_full = []
 # %%
 for name, (threads, registers, shared) in takes.items():
     blocks = blocks_at_once(threads, registers, shared)
-    print(f"{name:<34}{blocks:3} blocks at once, occupancy {blocks * threads / 2048:.0%}")
+    print(f"{name:<34}{blocks:3} blocks at once, occupancy {blocks * -(-threads // 32) / 64:.0%}")
 print(f"blocks_at_once is {lab.whose(blocks_at_once)}. You said: {my_full}")
 
 # %% [markdown]
@@ -600,21 +601,20 @@ my_before, my_after = None, None
 counts = list(range(24, 129))
 warps = {f"blocks of {n}": (counts, [blocks_at_once(n, each, 0) * n // 32 for each in counts]) for n in (256, 1024)}
 for each in (64, 65):
-    print(f"{each} registers: {blocks_at_once(256, each, 0) * 256 / 2048:.0%}")
+    print(f"{each} registers: {blocks_at_once(256, each, 0) * (256 // 32) / 64:.0%}")
 print(f"You said: {my_before}, {my_after}")
 curves(Panel("warps at once", "registers of a thread", warps, limits=(0, 68)), width=8, height=3.2)
 
 # %% [markdown]
-# It goes by steps, and large blocks take large ones. But occupancy is no aim in itself: a kernel whose threads have several reads
-# on their way at once needs fewer warps, so RoIAlign's threads take four channels each. And who *forces* the compiler to use fewer registers
-# makes values **spill**: they go through memory, which we wanted to spare.
+# It goes by steps, and large blocks take large ones: those of 1,024 cannot start with 65. But occupancy is no aim in
+# itself: a kernel whose threads have several reads on their way at once needs fewer warps, so RoIAlign's threads take four
+# channels each. And who *forces* the compiler to use fewer registers makes values **spill**: they go through memory.
 #
 # ## The same in Triton, in words
 #
 # Triton is a language within Python for such kernels. One writes for a whole block at a time: "take these 1,024
 # numbers; multiply, add, cut off at 0; store them", and a mask says which of them exist. Threads, shared memory, barriers and
-# registers are the compiler's business; the size of the block, the order of reading and the count of bytes stay yours. Schema,
-# fake function and gradient would be the same.
+# registers are the compiler's business; the size of the block, the order of reading and the count of bytes stay yours.
 #
 # ## Now find it in the real file
 #

@@ -57,7 +57,8 @@ def roofline(peak: float, bandwidth: float, dots: Mapping[str, tuple[float, floa
         axes.plot(intensity, rate / 1e9, MARKS[number], color=colour, markersize=9, linestyle="", markeredgecolor=PAPER,
                   label=f"{'ABCDEFGH'[number]}  {name}, {share:.0%} of the roof")  # fmt: skip
         axes.annotate("ABCDEFGH"[number], (intensity, rate / 1e9), (8, -10), textcoords="offset points", fontsize=SIZE)
-        told.append(f"{name}: {intensity:.2g} operations per byte, {rate / 1e9:.3g} billion a second, {share:.0%}")
+        words = f"{intensity:.3g} operations per byte, {rate / 1e9:.3g} billion a second, {share:.0%} of the roof"
+        told.append(f"{'ABCDEFGH'[number]}, {name}: {words}")
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(0.3 * low * bandwidth / 1e9, 3 * peak / 1e9))
     axes.text(ridge * 1.2, peak / 1e9 * 1.25, f"the core: {peak / 1e9:.0f} billion a second", fontsize=SIZE)
     rising = f"memory:\n{bandwidth / 1e9:.0f} GB a second"

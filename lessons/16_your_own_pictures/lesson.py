@@ -19,6 +19,7 @@
 # %%
 import copy
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -47,6 +48,8 @@ from mrcnn.engine.train import train
 from mrcnn.lab import by_pycocotools, check
 from mrcnn.lab.views.curves import Panel, curves
 
+torch.set_num_threads(1)  # our pictures are so small that a second thread would mostly wait; so for the commands, too
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 scratch = tempfile.TemporaryDirectory()  # all files go here; put the name of a folder to keep them
 FOLDER = Path(scratch.name)
 
@@ -55,7 +58,9 @@ def shell(command):
     """Run a command of a terminal in that folder, and show what it says."""
     program, *options = shlex.split(command)
     print("$", command)
-    done = subprocess.run([sys.executable, "-m", program, *options], cwd=FOLDER, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", program, *options], cwd=FOLDER, env=ENVIRONMENT, capture_output=True, text=True
+    )
     print((done.stdout + done.stderr).rstrip())
 
 
