@@ -250,7 +250,7 @@ print(f"of our right part: {100 * ours[0]:.0f}%. By code that is {lab.whose(seen
 #
 # ## Fine-tune
 #
-# **Fine-tuning** is training that begins with a trained model's weights. Not all can be used. Outputs of the old classes mean
+# Fine-tuning (lesson 14) begins with a trained model's weights. Not all can be used. Outputs of the old classes mean
 # nothing now, and must be left behind even if their number is the same: six old words for six new ones. Keypoints nobody has labelled,
 # so that head is left out.
 

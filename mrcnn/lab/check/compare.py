@@ -1,4 +1,4 @@
-"""Whether two results are the same, and in what they differ: tensors, numbers, and lists and tuples of them."""
+"""Whether two results are the same, and in what they differ: tensors, numbers, and lists, tuples and dicts of them."""
 
 from typing import Any
 
@@ -21,6 +21,8 @@ def close(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
 
 def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
     """A sentence about the first thing in which a result is not the one that is wanted; None if there is none."""
+    if isinstance(want, dict):
+        return _entries_difference(got, want, tolerance)
     if isinstance(want, tuple | list) and not _numbers(want):
         return _parts_difference(got, want, tolerance)
     if isinstance(want, Tensor) and want.dim():
@@ -41,6 +43,14 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
     ours, theirs = torch.as_tensor(got), torch.as_tensor(want)
     told = first_difference(ours, theirs.view_as(ours), tolerance)
     return None if told == EQUAL else told
+
+
+def _entries_difference(got: Any, want: dict, tolerance: float) -> str | None:
+    if not isinstance(got, dict) or got.keys() != want.keys():
+        has = f"one of {', '.join(map(str, got))}" if isinstance(got, dict) else _kind(got)
+        return f"expected a dict of {', '.join(map(str, want))}, got {has}"
+    told = ((name, difference(got[name], want[name], tolerance)) for name in want)
+    return next((f"{name}: {found}" for name, found in told if found), None)
 
 
 def _parts_difference(got: Any, want: tuple | list, tolerance: float) -> str | None:

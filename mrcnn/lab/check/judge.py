@@ -6,6 +6,7 @@ Run a second time, the cell says the same: what `check` returns remembers the an
 """
 
 import contextlib
+import copy
 import dis
 import functools
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .compare import Wrong, close, difference
 from .exercise import BLANK, Exercise, KernelExercise
@@ -139,6 +140,9 @@ def _without_gradient(got: Any, want: Any) -> str | None:
 
 def _wrong_type(got: Any, want: Any, int64: bool) -> str | None:
     """Whether a right table is of a type that what comes next cannot use. `int64`: the stub asks for it."""
+    if isinstance(want, dict):
+        told = ((name, _wrong_type(got[name], want[name], int64)) for name in want)
+        return next((f"{name}: {found}" for name, found in told if found), None)
     if isinstance(want, tuple | list):
         found = [_wrong_type(ours, theirs, int64) for ours, theirs in zip(got, want, strict=True)]
         first = next((i for i, told in enumerate(found) if told), None)
@@ -184,7 +188,10 @@ def _tried(function: Callable, case: tuple) -> Any:
 
 
 def _copied(case: tuple) -> list:
-    return [value.clone() if isinstance(value, Tensor) else value for value in case]
+    return [
+        value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) if isinstance(value, nn.Module) else value
+        for value in case
+    ]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
