@@ -290,7 +290,7 @@ def report() -> None:
     seconds = [each["seconds"] for each in study.cells.values()]
     text = (
         "# Learning with less data\n\n"
-        f"Drawings in ink, {TEST} others to measure on, {len(SEEDS)} seeds: mean ± one standard deviation of those that are done. "
+        f"Drawings in ink, {TEST} others to measure on, {len(SEEDS)} seeds: mean ± one standard deviation. "
         f"{of_each[0]} of {of_each[1]} cells are done. Across: how many pictures have labels. Methods whose steps cost "
         f"within {AS_GOOD_AS_EQUAL:.0%} of one of `tuned` have the same cells in equal time as in equal steps.\n\n"
         "![AP over the number of labelled pictures](less_data.png)\n\n"
