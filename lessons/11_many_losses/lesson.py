@@ -39,6 +39,7 @@ from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.roi_heads import Head, HeadSettings, RoIHeads
 from mrcnn.sampling import Samples
 
+torch.set_num_threads(1)  # our pictures are so small that a second thread would mostly wait
 play = Playground(260, seed=3)
 scenes = [play[i] for i in range(len(play))]  # 150 to learn from, 10 to measure losses on, 100 to test the last head on
 
