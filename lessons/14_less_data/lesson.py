@@ -14,11 +14,13 @@
 # %%
 import dataclasses
 import json
+import statistics
 from pathlib import Path
 
 import exercises
 import pictures
 import torch
+from torch import nn
 
 import mrcnn
 from mrcnn import lab
