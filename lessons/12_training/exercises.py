@@ -1,5 +1,6 @@
 """Training: what the learner writes, and the small model that everything is tried on."""
 
+import itertools
 import math
 import warnings
 
@@ -14,10 +15,8 @@ from mrcnn.lab.check import exercise
 SIZE = 64  # pixels: scenes half as large as the playground's, and anchors half as large
 SMALL = {
     "images": {"min_size": (SIZE,)},
-    "rpn": {
-        "anchors": {"sizes": ((8,), (16,), (24,), (40,), (64,))},
-        "samples": 64, "pre_nms_top_n_train": 128, "post_nms_top_n_train": 64,
-    },
+    "rpn": {"anchors": {"sizes": ((8,), (16,), (24,), (40,), (64,))},
+            "samples": 64, "pre_nms_top_n_train": 128, "post_nms_top_n_train": 64},
     "box": {"samples": 20, "positive_fraction": 0.5}, "mask": {"samples": 8}, "keypoint": None,
 }  # fmt: skip
 CONSTANT_NORM = {"backbone": {"frozen_norm": True, "head_norm": False}}  # as the published models have it
@@ -80,19 +79,22 @@ def by_hand(_start, batches: list, rates: list[float]) -> list[list[float]]:
     ],
     truth=by_hand,
     mistakes={
-        "optimizer.zero_grad() ⇒ pass": "gradients add up from step to step: `optimizer.zero_grad()` before each "
-        "backward",
-        "        optimizer.step()\n ⇒ ": "the weights never move. Is there no `optimizer.step()`, or "
-        "were the gradients cleared just before it, or does every step `start()` anew?",
-        "group[\"lr\"] = rate ⇒ pass": "the rates are not used: set `group[\"lr\"]` before each step",
-        "for group in optimizer.param_groups: ⇒ for group in optimizer.param_groups[:1]:": "the rate went to the first "
-        "group alone: an optimiser may have several",
+        "optimizer.zero_grad() ⇒ pass": "gradients add up from step to step: `optimizer.zero_grad()` before backward",
+        "        optimizer.step()\n ⇒ ": "the weights never move. Is there no `optimizer.step()`, or were the "
+        "gradients cleared just before it, or does every step `start()` anew?",
+        "optimizer.step() ⇒ [p.data.sub_(rate * p.grad) for p in model.parameters()]": "the weights were moved without "
+        "the optimiser, so its momentum is lost: `optimizer.step()`",
+        'group["lr"] = rate ⇒ pass': "the rates are not used: set `group[\"lr\"]` before each step",
+        ('group["lr"] = rate ⇒ pass', "optimizer.step() ⇒ optimizer.step(); [g.update(lr=rate) for g in "
+         "optimizer.param_groups]"): "each rate came a step too late: set `group[\"lr\"]` before `step()`",
+        "param_groups: ⇒ param_groups[:1]:": "the rate went to the first group alone: an optimiser may have several",
         "sum(losses.values()).backward() ⇒ next(iter(losses.values())).backward()": "only the first loss is learned: "
         "all of them, added up, go backward",
         "sum(losses.values()).backward() ⇒ (sum(losses.values()) / len(losses)).backward()": "the mean of the losses "
         "went backward: it is their sum that is minimised",
         "[loss.item() for loss in losses.values()] ⇒ [sum(losses.values()).item()]": "the losses are asked for one by "
         "one, a list per step; their sum hides which of them is ill",
+        "in losses.values()] ⇒ in model(images, targets).values()]": "these are the losses after the step, not before",
     },
     hints=[
         "Of one step: what must be known before the weights can move, and what must be forgotten first?",
@@ -150,10 +152,11 @@ def by_schedulers(progress: float, peak: float, warmup: float, steps: int = 200)
         "warm-up ends: progress / warmup goes from 0 to 1",
         ("peak * (0.001 ⇒ (0.001", "peak * 0.5 ⇒ 0.5"): "the peak is missing: what you have is a share of it",
         "if progress < warmup: ⇒ if False:": "there is no warm-up: while progress < warmup the rate rises",
-        "share = (progress - warmup) / (1 - warmup) ⇒ share = progress": "the cosine has run on since the start: it "
-        "begins at the peak, where the warm-up ends",
-        "share = (progress - warmup) / (1 - warmup) ⇒ share = progress - warmup": "the fall must end at progress 1: "
-        "divide by what is left after the warm-up",
+        "(progress - warmup) / (1 - warmup) ⇒ progress": "the cosine must begin at the peak, where the warm-up ends",
+        "(progress - warmup) / (1 - warmup) ⇒ progress - warmup": "it must end at progress 1: divide by what is left",
+        "0.999 * progress ⇒ progress": "the line ends above the peak: from 0.001 of it to all of it is a way of 0.999",
+        "0.5 * (1 + math ⇒ (1 + math": "it falls from twice the peak: 1 plus a cosine is 2 at first, so halve it",
+        "(1 + math.cos ⇒ (1 - math.cos": "1 minus a cosine rises from 0; 1 plus a cosine falls",
         "0.5 * (1 + math.cos(math.pi * share)) ⇒ (1 - share)": "that is a straight line down; half a cosine is wanted",
         "0.5 * (1 + math.cos(math.pi * share)) ⇒ math.cos(math.pi * share)": "a cosine ends at -1, and a negative rate "
         "climbs: add 1, and halve",
@@ -186,30 +189,28 @@ def clipped_by_torch(gradients: list[Tensor], limit: float) -> list[Tensor]:
 
 
 SLOPES = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0, -4.0], [0.0, 12.0]])]  # of lengths 3 and 12.6; together 13
+ALL = "torch.cat([each.flatten() for each in gradients])"
+BY_NUMBER = "(limit / total).clamp(max=1) ⇒ min(1, limit / total.item())"  # it stumbles over zeros, too
+WRONG_LENGTHS = {
+    "sum(each.norm() for each in gradients)": "lengths do not add up: the squares do, and the root comes last",
+    f"{ALL}.square().sum()": "the root of the sum of squares is the length; the root is missing",
+    f"{ALL}.abs().sum()": "the sum of all numbers is not the length: the root of the sum of all squares",
+    f"{ALL}.abs().max()": "the largest number is not the length: the root of the sum of all squares",
+}
 
 
 @exercise(
-    cases=lambda: [
-        (SLOPES, 6.5), (SLOPES, 13.5), (SLOPES, 1.0), (SLOPES[::-1], 2.0), ([torch.zeros(3), torch.zeros(2, 2)], 1.0),
-    ],
+    cases=lambda: [(SLOPES, 6.5), (SLOPES, 13.5), (SLOPES, 1.0), (SLOPES[::-1], 2.0), ([torch.zeros(3)] * 2, 1.0)],
     truth=clipped_by_torch,
     mistakes={
-        "total = torch.cat([each.flatten() for each in gradients]).norm()\n    factor = (limit / total).clamp(max=1)\n"
-        "    return [each * factor for each in gradients] ⇒ return [each * (limit / each.norm()).clamp(max=1) for each "
-        "in gradients]": "each tensor was shortened on its own, which turns the step another way: ONE length, of all "
-        "numbers together",
+        "each * factor for ⇒ each * (limit / each.norm()).clamp(max=1) for": "each tensor was shortened on its own, "
+        "which turns the step another way: ONE length, of all numbers together",
         "each * factor for ⇒ each for": "nothing was shortened",
-        "each * factor for ⇒ each.clamp(-limit, limit) for": "single numbers were cut off, which turns the step: "
-        "all are multiplied by one factor",
+        "each * factor for ⇒ each.clamp(-limit, limit) for": "each number was cut off: one factor for all of them",
         ".clamp(max=1) ⇒ ": "short gradients were made longer: the factor is at most 1",
-        "torch.cat([each.flatten() for each in gradients]).norm() ⇒ sum(each.norm() for each in gradients)": "lengths "
-        "do not add up: the squares do, and the root comes last",
-        "torch.cat([each.flatten() for each in gradients]).norm() ⇒ torch.cat([each.flatten() for each in "
-        "gradients]).square().sum()": "the root of the sum of squares is the length; the root is missing",
-        "torch.cat([each.flatten() for each in gradients]).norm() ⇒ torch.cat([each.flatten() for each in "
-        "gradients]).abs().max()": "the largest number is not the length: the root of the sum of all squares",
-        "(limit / total).clamp(max=1) ⇒ min(1, limit / total.item())": "right, but for a gradient of zeros, which has "
-        "no length to divide by",
+        BY_NUMBER: "right, but for a gradient of zeros, which has no length to divide by",
+        **{f"{ALL}.norm() ⇒ {wrong}": told for wrong, told in WRONG_LENGTHS.items()},
+        **{(f"{ALL}.norm() ⇒ {wrong}", BY_NUMBER): f"{told}. Mind zeros, too" for wrong, told in WRONG_LENGTHS.items()},
     },
     hints=[
         "If all gradients were one long row of numbers, how long would that arrow be?",
@@ -219,7 +220,7 @@ SLOPES = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0, -4.0], [0.0, 12.0]])]  #
     ],
 )  # fmt: skip
 def clipped(gradients, limit):
-    """The gradients, a list of tensors of any shapes, shortened together to the length `limit`; shorter ones stay."""
+    """The gradients, tensors of any shapes, as new ones: if all together are longer than `limit`, shortened to it."""
     total = torch.cat([each.flatten() for each in gradients]).norm()
     factor = (limit / total).clamp(max=1)
     return [each * factor for each in gradients]
@@ -237,15 +238,13 @@ OLD, NEW = torch.tensor([1.0, 2.0, -4.0]), torch.tensor([2.0, 0.0, -4.0])
     cases=lambda: [(OLD, NEW, 1, 0.9), (OLD, NEW, 20, 0.9), (OLD, NEW, 80, 0.9), (OLD, NEW, 1000, 0.5)],
     truth=by_torch,
     mistakes={
-        "decay * old + (1 - decay) * new ⇒ decay * new + (1 - decay) * old": "old and new are exchanged: of the old "
-        "average most is kept",
+        "decay * old + (1 - decay) * new ⇒ decay * new + (1 - decay) * old": "old and new are exchanged",
         "    decay = min(decay, (1 + count) / (10 + count))\n ⇒ ": "right later on; while the average is young it must "
-        "forget faster, or it keeps the random start: the smaller of the two decays",
+        "forget faster, or it keeps the random start: the smaller of the two decays (is each sum in brackets?)",
         "min(decay ⇒ max(decay": "the larger of the two decays was taken: the smaller",
-        "min(decay, (1 + count) / (10 + count)) ⇒ (1 + count) / (10 + count)": "right "
-        "at first; later `decay` is the smaller",
-        "min(decay, (1 + count) / (10 + count)) ⇒ count / (count + 1)": "that is the plain mean of all, with the "
-        "random start in it",
+        "min(decay, ⇒ max(0,": "right at first; later `decay` is the smaller",
+        "min(decay, (1 + count) / (10 + count)) ⇒ count / (count + 1)": "this plain mean keeps the random start",
+        ("decay = min ⇒ kept = min", "decay * old ⇒ kept * old"): "the new one's share is of the smaller decay, too",
         "decay * old + (1 - decay) * new ⇒ decay * old + new": "the two shares must add to 1, or the weights grow",
     },
     hints=[
@@ -257,37 +256,39 @@ OLD, NEW = torch.tensor([1.0, 2.0, -4.0]), torch.tensor([2.0, 0.0, -4.0])
 def averaged(old, new, count, decay):
     """The next average of a weight: of the average so far, `old`, a share of decay is kept; the rest is `new`.
 
-    While it is young the decay is smaller: no more than (1 + count) / (10 + count), for `count` weights so far.
+    While it is young the decay is smaller: no more than (1 + count) / (10 + count), with `count` weights in it so far.
     """
     decay = min(decay, (1 + count) / (10 + count))
     return decay * old + (1 - decay) * new
 
 
-FAULTS = ("rate too high", "labels off by one", "boxes swapped", "normalisation forgotten", "backbone frozen")
+SIGNS = {
+    "rate too high": "its first losses are healthy, and then nothing is learned",
+    "labels off by one": "as much is found as in health, and nothing is named right",
+    "boxes swapped": "its mask loss is lower than healthy, as an empty mask is easily learned",
+    "normalisation forgotten": "its losses are far too high before the first step, where no rate can have spoiled them",
+    "backbone frozen": "its backbone went no way",
+}
 PLANTED = ("labels off by one", "normalisation forgotten", "backbone frozen", "rate too high", "boxes swapped")
-FIRST = "look at the first value, before any step was taken: "
+
+
+def doubt(order: tuple[int, ...]) -> str:
+    """Of the first fault that is not where it belongs."""
+    fault, run = next((fault, run) for fault, run in zip(SIGNS, order, strict=True) if PLANTED[run - 1] != fault)
+    return f"{list(order)}: run {run} is not the one with {fault}. Of that one, {SIGNS[fault]}"
 
 
 @exercise(
     cases=lambda: [()],
-    truth=lambda: [1 + PLANTED.index(fault) for fault in FAULTS],
-    mistakes={
-        "[4, 1, 5, 2, 3] ⇒ [2, 1, 5, 4, 3]": FIRST + "a rate can't have spoiled that yet, but pixels can",
-        "[4, 1, 5, 2, 3] ⇒ [4, 3, 5, 2, 1]": "labels and backbone are exchanged. Which backbone did not move?",
-        "[4, 1, 5, 2, 3] ⇒ [4, 5, 1, 2, 3]": "labels and boxes are exchanged. Wrong names leave boxes and "
-        "masks alone. What do masks learn in the wrong place?",
-        "[4, 1, 5, 2, 3] ⇒ [4, 1, 3, 2, 5]": "boxes and backbone are exchanged. A frozen backbone can't make "
-        "masks better than healthy",
-        "[4, 1, 5, 2, 3] ⇒ [3, 1, 5, 2, 4]": "rate and backbone are exchanged. Long steps move weights far",
-        "[4, 1, 5, 2, 3] ⇒ [4, 2, 5, 1, 3]": "labels and normalisation are exchanged. " + FIRST + "names can't do that",
-        "[4, 1, 5, 2, 3] ⇒ [5, 1, 4, 2, 3]": "rate and boxes are exchanged. Wrong boxes are learned in peace",
-    },
+    truth=lambda: [1 + PLANTED.index(fault) for fault in SIGNS],
+    mistakes={f"[4, 1, 5, 2, 3] ⇒ {list(order)}": doubt(order)
+              for order in itertools.permutations(range(1, 6)) if order != (4, 1, 5, 2, 3)},
     hints=[
         "Which two start or go where no healthy loss is? Which loss is better than healthy, and is that good news?",
         "Those two differ in their first value. For the two that look healthy, read the table: moved, and named.",
         "The backbone of run 3 has not moved. Run 1 finds as much as healthy, and names nothing right.",
     ],
-)
+)  # fmt: skip
 def diagnose():
     """The number of the run, 1 to 5, that has each fault, as a list in this order:
 

@@ -7,8 +7,8 @@
 # %% [markdown]
 # # Training
 #
-# Ten pictures are learned by heart first, a rate is found by a sweep, and five sick runs are told apart by their curves, and
-# where curves are blind by other means.
+# Ten pictures are learned by heart, a sweep finds a rate, and five sick runs are told apart: by their curves, and where curves
+# are blind, by other means.
 #
 # **You will** write the loop, warm-up and decay, gradient clipping and an average of weights; be the doctor of five runs; kill
 # a run and take it up again to the bit; and divide a step between two processes.
@@ -55,8 +55,8 @@ torch.set_num_threads(1)  # our pictures are so small that a second thread would
 # ## A picture first: the real run
 #
 # This is how the small model that comes with the package was trained. The losses are means of 100 steps, of 8 scenes each; no
-# scene came twice. On the right it is measured on scenes that it never saw. (Where the rate jumps, the run was stopped, and
-# resumed to end sooner.)
+# scene came twice. On the right it is measured on scenes that it never saw (`bbox`: its boxes, `segm`: its masks). Where the rate
+# jumps, the run was stopped, and resumed to end sooner.
 
 # %%
 kept = Path(mrcnn.__file__).parent / "pretrained"
@@ -94,14 +94,14 @@ pictures.scenes(images, targets, [f"picture {i}" for i in range(10)], labels, "T
 # ## Predict
 #
 # Before the first step the weights are random. What can each loss be *before* anything was learned? You know it without
-# running: ln 2 = 0.69 for a yes or no, ln 7 = 1.95 for one of seven classes. It need not be exact, as random weights are not
-# quite undecided. But a first loss far from that is the first sign of a fault.
+# running: ln 2 = 0.69 for a yes or no, ln 7 = 1.95 for one of seven classes (the background is one). It need not be exact, as
+# random weights are not quite undecided. But a first loss far from that is the first sign of a fault.
 #
-# - Which losses have such a first value?
+# - Which losses have such a first value, and which? The others stay `None`.
 # - In a *healthy* training of this model, one loss rises. Which?
 
 # %%
-my_first_values = {"objectness": None, "classifier": None, "mask": None}
+my_first_values = {"objectness": None, "rpn_box_reg": None, "classifier": None, "box_reg": None, "mask": None}
 my_riser = None
 
 # %% [markdown]
@@ -111,7 +111,8 @@ my_riser = None
 # far is the **learning rate** times the gradient. The optimiser moves them; here it has **momentum**, so that a step also
 # keeps part of the way of the step before.
 #
-# `start()` gives a new model and its optimiser, so that all runs begin alike.
+# `start()` gives a new model and its optimiser, so that all runs begin alike. An optimiser sorts the weights into groups, a list
+# of dicts `optimizer.param_groups`, and reads the rate from each group's `"lr"` at every step.
 
 # %% exercise="fit"
 
@@ -195,7 +196,8 @@ curves(
 )
 
 # %% [markdown]
-# Most objects are found, in seconds, so the parts work together. It proves no more than that: new scenes would fare badly.
+# Most objects are found, some of them twice, in seconds, so the parts work together. It proves no more than that: new scenes
+# would fare badly.
 #
 # One loss rises, though all is well. Among the proposals that the box head learns from are the true boxes themselves (lesson
 # 08): there is nothing to correct in them. At first hardly any other proposal lies on an object. As the region proposal network gets
@@ -204,23 +206,26 @@ curves(
 #
 # ## How large a step?
 #
-# **Predict**: of the seven rates below, with 14 steps each, which leaves the lowest sum? From which on is it ruined?
+# **Predict**: of the seven rates below, with 10 steps each, which leaves the lowest sum of losses? From which on is the run
+# ruined, that is, its sum higher than before the first step?
 
 # %%
 my_best_rate, my_ruin = None, None
 
 # %%
 rates = [0.0005, 0.002, 0.005, 0.02, 0.05, 0.2, 1.0]
-ends = [torch.tensor(fit(start, batches(14), [rate] * 14))[-4:].sum(1).mean().item() for rate in rates]
+ends = [torch.tensor(fit(start, batches(10), [rate] * 10))[-4:].sum(1).mean().item() for rate in rates]
+print(f"before the first step             the sum {history[0].sum():16.3g}")
 for rate, end in zip(rates, ends, strict=True):
     print(f"rate {rate:<7} mean sum of the last four steps {end:9.3g}")
 print(f"You said: {my_best_rate}, {my_ruin}")
-curves(Panel("the sum after 14 steps", "learning rate, in thousandths", {"": ([1000 * r for r in rates], [min(e, 5) for e in ends])},
+curves(Panel("the sum after 10 steps", "learning rate, in thousandths", {"": ([1000 * r for r in rates], [min(e, 5) for e in ends])},
              log=True, limits=(0, 5.2)), width=6)  # fmt: skip
 
 # %% [markdown]
-# (What is above 5 is drawn at 5.) This is a sweep: each rate several times the one before, few steps each. Too low wastes time and looks healthy; too high ruins the
-# run. Between the two there is a wide valley. Take its bottom, or a little to its left.
+# (What is above 5 is drawn at 5.) This is a sweep: each rate several times the one before, few steps each. Too low wastes time
+# and looks healthy; too high ruins the run. Between the two there is a wide valley. Take its bottom, or a little to its left, as
+# we did above.
 #
 # ## Build it: warm-up and decay
 #
@@ -252,15 +257,17 @@ curves(Panel("learning rate, as a share of the peak", "share of the run", {"": (
 #
 # Near its end a run still jumps around, because each batch asks for something else. The mean of many jumps lies nearer to the
 # middle. So keep, beside the weights that train, a moving average of them, and in the end use the average. It costs no second
-# run.
+# run. While the average is young it must forget faster, or the random start would stay in it. (The share of the old average
+# that is kept is called decay, too. It is not the rate's.)
 
 # %% exercise="averaged"
 
 # %% [markdown]
 # ## What is each worth?
 #
-# The best rate needs no help for ten pictures. So we take ten times as much. **Predict** how many of the objects are
-# found and named right after each of these runs.
+# The rate from above, 0.02, needs no help for ten pictures. So we take ten times as much. **Predict** how many of the objects
+# are found and named right after each of these runs. (The cell is long, as it hangs your functions onto the optimiser, to be
+# called before and after each of its steps.)
 
 # %%
 my_found = {"nothing": None, "warm-up and decay": None, "clipping": None, "both": None}
@@ -276,7 +283,8 @@ def training(rates, limit=None, optimizer="SGD", change=lambda target: target, f
         run.model.backbone.requires_grad_(not frozen)
         learns = [p for p in run.model.parameters() if p.requires_grad]
         made = torch.optim.SGD(learns, lr=1, momentum=0.9) if optimizer == "SGD" else torch.optim.AdamW(learns)
-        average = AveragedModel(run.model, avg_fn=lambda old, new, count: averaged(old, new, int(count), 0.9))
+        if watch:
+            average = AveragedModel(run.model, avg_fn=lambda old, new, count: averaged(old, new, int(count), 0.9))
 
         def before(*_):
             run.lengths.append(float(torch.cat([p.grad.flatten() for p in learns]).norm()))
@@ -285,7 +293,8 @@ def training(rates, limit=None, optimizer="SGD", change=lambda target: target, f
                     p.grad = shorter
 
         def after(*_):
-            average.update_parameters(run.model)
+            if watch:
+                average.update_parameters(run.model)
             if len(run.lengths) > len(rates) - watch:
                 run.seen.append([look(model)["named"] for model in (run.model, average.module)])
                 run.model.train()
@@ -298,7 +307,7 @@ def training(rates, limit=None, optimizer="SGD", change=lambda target: target, f
     return run
 
 
-STEPS, HIGH = 34, 0.2
+STEPS, HIGH = 30, 0.2
 flat, shaped = [HIGH] * STEPS, [rate_at(step / STEPS, HIGH, 0.1) for step in range(STEPS)]
 print(f"rate_at: {lab.whose(rate_at)}; clipped: {lab.whose(clipped)}; averaged: {lab.whose(averaged)}")
 print(f"of {objects} objects, at a rate of {HIGH}    named right   longest gradient   last sum")
@@ -308,20 +317,20 @@ for name, (row, limit) in {
     run = training(row, limit)
     print(f"{name:<34} {look(run.model)['named']:12} {max(run.lengths):18.3g} {run.history[-4:].sum(1).mean():10.3g}"
           f"   You said: {my_found[name]}")  # fmt: skip
-run = training([0.05] * STEPS, watch=8)
+run = training([0.05] * STEPS, watch=6)
 for name, counts in zip(("last weights", "average"), zip(*run.seen, strict=True), strict=True):
-    print(f"rate 0.05, after each of the last 8 steps: {name:<12} {counts}, the worst {min(counts)}")
+    print(f"rate 0.05, named right after each of the last 6 steps: {name:<12} {counts}, the worst {min(counts)}")
 
 # %% [markdown]
-# Too high a rate with no help finds nothing. Warm-up with decay saves the run, and so does clipping, each by itself. Neither makes it a
-# good rate. One seed and few steps: don't read the small differences.
+# Too high a rate with no help finds next to nothing. Warm-up with decay saves the run, and so does clipping, each by itself.
+# (A gradient's length is taken before it is clipped.) One seed and few steps: don't read the small differences.
 #
 # And the average: compare the two rows, and their worst. The last weights go up and down, and a run may end on a bad step. The
 # average moves in small steps.
 #
 # ## The doctor: five sick runs
 #
-# We planted one fault in each of five runs of 36 steps:
+# We planted one fault in each of five runs of 30 steps:
 #
 # - **rate too high**: forty times the healthy one;
 # - **labels off by one**: each class has the name of the next;
@@ -330,7 +339,8 @@ for name, counts in zip(("last weights", "average"), zip(*run.seen, strict=True)
 # - **backbone frozen**: `requires_grad` was off, and stayed off.
 #
 # The model is the same but for its norm, which here is constant as in the published models, and the optimiser is AdamW, which
-# gives each weight a step size of its own. Grey and dashed is the healthy run.
+# gives each weight a step size of its own. Grey and dashed is the healthy run. What is too high for a picture is drawn as a flat
+# line, with the largest value in words.
 
 # %%
 RATE = 0.0005
@@ -344,7 +354,7 @@ def ill(fault):
         "boxes swapped": lambda target: target | {"boxes": target["boxes"][:, [1, 0, 3, 2]]},
     }.get(fault, lambda target: target)
     more = CONSTANT_NORM | (RAW if fault == "normalisation forgotten" else {})
-    return training([rate] * 36, optimizer="AdamW", change=change, frozen=fault == "backbone frozen", **more)
+    return training([rate] * 30, optimizer="AdamW", change=change, frozen=fault == "backbone frozen", **more)
 
 
 healthy = ill(None)
@@ -392,9 +402,10 @@ for name, run in {"healthy": healthy, **sick}.items():
 #   mask is easily learned. A loss that is too good is a sign, too.
 # - **Labels off by one**: as good as healthy, and every name is wrong. **No training curve shows it.** Measure against targets that
 #   came another way, or look at pictures.
-# - **Backbone frozen**: heads learn ten pictures by heart on random features. Only the weights tell, and new scenes would.
+# - **Backbone frozen**: all losses look right, as the heads make do with random features. That less is found could be too low a
+#   rate. Only the weights tell, and new scenes would.
 #
-# The cheapest test of all: draw what the network is *given*. Here are the targets of two of these runs, and the true ones.
+# The cheapest test of all: draw what the network is *given*. Here are the true targets, and those of two of these runs.
 
 # %%
 true, wrong = (
@@ -427,8 +438,8 @@ for norm, more in (("constant norm", CONSTANT_NORM), ("batch norm", {})):
 print("You said:", my_hidden)
 
 # %% [markdown]
-# Batch norm divides by the spread of what it gets, so it takes the missing division back, and the curve looks healthy. The fault shows
-# up later: in whoever uses this model and *does* normalise.
+# Batch norm divides by the spread of what it gets, so it takes the missing division back, and the first losses look healthy. The
+# fault shows up later: in whoever uses this model and *does* normalise.
 #
 # ## Killed
 #
@@ -487,14 +498,15 @@ for name, end in ends.items():
     print(f"{name:14} {'the same bits' if same else 'NOT the same'}, at most {off:.2g} away")
 
 # %% [markdown]
-# Weights, the average, the optimiser's state and the number of the step. And where is the state of the random numbers? There is
-# none to keep: all that is random in step 9 is made from the seed and the number 9. (Without the momentum it goes on as well, and
+# The average (`state_dict`: what one uses), the weights that train, the optimiser's state and the number of the step. And where
+# is the state of the random numbers? There is none to keep: all that is random in step 9 is made from the seed and the number 9. (Without the momentum it goes on as well, and
 # nobody notices; it is just another run.)
 #
 # ## Two processes
 #
-# With two machines, each takes half of the batch, works out its gradients, and both go on with the mean of the two. **Predict**:
-# are these the gradients that one process gets from the whole batch?
+# With two machines, a process on each takes half of the batch and works out its gradients, and both go on with the mean of the
+# two. torch's `DistributedDataParallel` does the exchange; a process's number, 0 or 1, is its rank. **Predict**, yes or no: are
+# these the gradients that one process gets from the whole batch?
 
 # %%
 my_two = {"with batch norm": None, "norm constant": None, "norm constant, without the mask loss": None}
@@ -507,10 +519,11 @@ from mrcnn.engine import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 WAYS = (({}, 1), (CONSTANT_NORM, 1), (CONSTANT_NORM, 0))
+ten = ten_pictures()
 
 def gradients(rows, changes, mask):
     torch.set_num_threads(1)
-    model, ten = small_model(**changes), ten_pictures()
+    model = small_model(**changes)
     parallel = DistributedDataParallel(model) if distributed.world_size() > 1 else model
     losses = parallel([ten[i][0] for i in rows], [ten[i][1] | {"seed": i} for i in rows])
     losses["loss_mask"] = mask * losses["loss_mask"]
@@ -534,7 +547,8 @@ both = [
 assert [process.wait() for process in both] == [0, 0]
 ranks = [torch.load(f"{folder.name}/{rank}.pt", weights_only=True) for rank in (0, 1)]
 folder.cleanup()
-print(f"{'':38}rank 0 and rank 1   mean of halves, by hand   one process, all four")
+print("How far from the gradients of rank 0, as a share of their length:")
+print(f"{'':38}{'rank 1':>15}{'halves, by hand':>18}{'the whole batch':>18}")
 for (name, told), way, first, second in zip(my_two.items(), WAYS, *ranks, strict=True):
     by_hand = (gradients([0, 1], *way) + gradients([2, 3], *way)) / 2
     apart = [float((first - other).norm() / first.norm()) for other in (second, by_hand, gradients(range(4), *way))]
@@ -552,7 +566,8 @@ for (name, told), way, first, second in zip(my_two.items(), WAYS, *ranks, strict
 # ## Now find it in the real file
 #
 # The step. The gradients' length is recorded even where nothing is clipped, and `_check` stops the run as soon as a number is
-# not finite, with the names of the pictures:
+# not finite, with the names of the pictures. The last function is `averaged` for all weights in one call; of the rate there is
+# also a shape that falls by steps:
 
 # %%
 lab.show(engine.Run.take_step, "losses = self._forward", "losses = self._forward")

@@ -30,7 +30,7 @@ def scenes(images: Sequence[Tensor], objects: Sequence[dict], names: Sequence[st
 def beside_healthy(healthy: Tensor, runs: Mapping[str, Tensor], losses: Sequence[str], top: Sequence[float]) -> View:
     """A row per run, a column per loss (steps, losses): the run's line, blue, and the healthy one's, grey and dashed.
 
-    top: what each column shows at most. A line above it is drawn at the upper edge, and its largest value written.
+    top: what each column shows at most. A line above it is drawn at that height, and its largest value written.
     """
     figure = page(10.8, 1.5 * len(runs) + 0.3)
     grid, told = figure.subplots(len(runs), len(losses), squeeze=False), []
@@ -39,14 +39,13 @@ def beside_healthy(healthy: Tensor, runs: Mapping[str, Tensor], losses: Sequence
             mine = run[:, column]
             where.plot(healthy[:, column].clamp(max=high), "--", color=GREY, linewidth=1.4)
             where.plot(mine.clamp(max=high), color=BLUE, linewidth=1.8, marker="o", markersize=3.5, markevery=6)
-            words = f"first {float(mine[0]):.3g}"
-            if mine.max() > high:
-                words += f", up to {float(mine.max()):.2g}"
+            words = f"first {float(mine[0]):.3g}" + f", up to {float(mine.max()):.2g}" * bool(mine.max() > high)
             where.text(0.98, 0.95, words, transform=where.transAxes, ha="right", va="top", fontsize=LETTERS, color=INK,
                        bbox={"facecolor": "#ffffffcc", "edgecolor": "none", "pad": 1})  # fmt: skip
-            where.set_ylim(0, 1.04 * high)
+            where.set_ylim(0, 1.4 * high)  # above the lines there is room for words
             where.set_title(f"{name}: {loss}" if not column else loss, fontsize=LETTERS, loc="left", color=INK)
             where.tick_params(labelsize=LETTERS)
+            where.set_xlabel("step" if name == list(runs)[-1] else "", fontsize=LETTERS, color=INK)
             where.spines[["top", "right"]].set_visible(False)
             told.append(f"{name}, {loss}: {words}, last {float(mine[-4:].mean()):.2g} "
                         f"(healthy {float(healthy[-4:, column].mean()):.2g})")  # fmt: skip

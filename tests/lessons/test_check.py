@@ -97,6 +97,35 @@ def times(x, n):
     return n * x
 
 
+ROW = [torch.tensor([1.0, 2.0]), torch.tensor([3.0])]
+
+
+@exercise(cases=lambda: [(ROW, 2.0), ({"x": ROW[0]}, 3.0)], truth=lambda row, by: doubled.function(row, by))
+def doubled(row, by):
+    """Each of them, by so much."""
+    return {name: each * by for name, each in row.items()} if isinstance(row, dict) else [each * by for each in row]
+
+
+def test_tensors_in_a_list_or_a_dict_stay_as_they_are():
+    """Or the next answer would be judged by what this one left behind."""
+
+    def within(row, by):
+        for each in row.values() if isinstance(row, dict) else row:
+            each.mul_(by)
+        return row
+
+    def shrinks(row, by):
+        while row:
+            row.popitem() if isinstance(row, dict) else row.pop().zero_()
+        return row[0]
+
+    for answer, says in ((within, "it changes `row` in place"), (shrinks, "it raised IndexError"), (within, "it cha")):
+        status, message = verdict(doubled, answer)
+        assert (status, message[: len(says)]) == ("wrong", says)
+        assert verdict(doubled, doubled.function) == ("right", "")
+    assert [each.tolist() for each in ROW] == [[1, 2], [3]]
+
+
 def test_the_case_that_goes_wrong_is_named():
     says = "5 of 6 values differ; the first, at [0, 1], is 1, expected 3 (with n = 3)"
     assert verdict(times, lambda x, n: x) == ("wrong", says)
