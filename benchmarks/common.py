@@ -81,6 +81,19 @@ def extra_memory(call: Callable[[], object]) -> float | None:
     return (highest - before) / 1e3
 
 
+def average_precisions(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of `mrcnn.engine.evaluate`'s metrics those that a study of many trainings keeps, by kind."""
+    kept = ("AP", "AP50", "AP75")
+    return {kind: {name: round(values[name], 4) for name in kept} for kind, values in metrics.items()}
+
+
+def over_seeds(values: list[float], sign: str = "") -> str:
+    """Mean ± one standard deviation. One seed alone has no spread, and says so."""
+    if len(values) < 2:
+        return f"{values[0]:{sign}.3f} (one seed)" if values else ""
+    return f"{statistics.mean(values):{sign}.3f} ± {statistics.stdev(values):.3f}"
+
+
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

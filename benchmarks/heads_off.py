@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 
 import torch
-from common import RESULTS, machine, markdown_table, write
+from common import RESULTS, average_precisions, machine, markdown_table, over_seeds, write
 from tqdm import tqdm
 
 from mrcnn.data import InMemory, Playground
@@ -43,8 +43,8 @@ def run_cell(off: dict, seed: int, scenes: InMemory, test: InMemory) -> dict:
     model = playground_rcnn(**(HEADS | off))
     train(model, scenes, replace(SETTINGS, steps=STEPS, seed=seed))
     metrics = evaluate(model, test)
-    found = {kind: {name: round(metrics[kind][name], 4) for name in ("AP", "AP50", "AP75")} for kind in metrics}
-    return {"seconds": round(time.process_time() - begin, 1), "cpu": machine()["cpu"], **found}
+    seconds = round(time.process_time() - begin, 1)
+    return {"seconds": seconds, "cpu": machine()["cpu"], **average_precisions(metrics)}
 
 
 def stored() -> dict[str, dict]:
@@ -73,18 +73,13 @@ def differences(cells: dict[str, dict], variant: str, kind: str, measure: str = 
     return [ours[kind][measure] - whole[kind][measure] for ours, whole in pairs if kind in ours and kind in whole]
 
 
-def in_words(values: list[float], sign: str = "") -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.3f}{spread}" if values else ""
-
-
 def report(cells: dict[str, dict]) -> None:
     rows, changes = [], []
     for variant in VARIANTS:
         mine = [cells[name_of(variant, seed)] for seed in SEEDS if name_of(variant, seed) in cells]
-        rows.append([variant, *(in_words([each[kind]["AP"] for each in mine if kind in each]) for kind in KINDS)])
+        rows.append([variant, *(over_seeds([each[kind]["AP"] for each in mine if kind in each]) for kind in KINDS)])
         if variant != ALL:
-            changes.append([variant, *(in_words(differences(cells, variant, kind), "+") for kind in KINDS)])
+            changes.append([variant, *(over_seeds(differences(cells, variant, kind), "+") for kind in KINDS)])
     seconds = [each["seconds"] for each in cells.values()]
     heading = ["", *(f"AP of {words}" for words in KINDS.values())]
     text = (
@@ -98,7 +93,7 @@ def report(cells: dict[str, dict]) -> None:
         f"{statistics.median(seconds):.0f} s of the processor a training (median), "
         f"{sum(seconds) / 60:.0f} minutes in all."
     )
-    about = {"steps": STEPS, "scenes": SCENES, "test": TEST, "seeds": list(SEEDS), "machine": machine()}
+    about = {"steps": STEPS, "scenes": SCENES, "test": TEST, "seeds": list(SEEDS)}
     write("heads_off", about | {"cells": cells}, text)
 
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 
 import matplotlib
 import torch
-from common import RESULTS, machine, markdown_table
+from common import RESULTS, average_precisions, machine, markdown_table, over_seeds
 from torch import Tensor
 from tqdm import tqdm
 
@@ -139,7 +139,7 @@ def run_cell(cell: Cell, steps: int) -> dict:
         "steps": steps,
         "seconds": round(time.process_time() - begin, 1),
         "cpu": machine()["cpu"],
-        **{kind: {name: round(metrics[kind][name], 4) for name in ("AP", "AP50", "AP75")} for kind in KINDS},
+        **average_precisions(metrics),
     }
 
 
@@ -263,19 +263,13 @@ def deviation(found: list[float]) -> float:
     return statistics.stdev(found) if len(found) > 1 else 0.0
 
 
-def in_words(found: list[float]) -> str:
-    if len(found) < 2:
-        return f"{found[0]:.3f} (one seed)" if found else ""
-    return f"{statistics.mean(found):.3f} ± {deviation(found):.3f}"
-
-
 def report() -> None:
     study = Study.stored()
     sizes = [*SIZES, *MORE]
     parts = []
     for (budget, words), (kind, title) in itertools.product(BUDGETS.items(), KINDS.items()):
         rows = [
-            [f"{name}: {method.words}", *(in_words(study.values(budget, name, size, kind)) for size in sizes)]
+            [f"{name}: {method.words}", *(over_seeds(study.values(budget, name, size, kind)) for size in sizes)]
             for name, method in METHODS.items()
         ]
         parts.append(table(f"AP of {title}, {words}", sizes, rows))

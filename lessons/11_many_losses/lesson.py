@@ -339,7 +339,7 @@ my_changes = {"no mask head": None, "no keypoint head": None}
 study = json.loads(Path("../../benchmarks/results/heads_off.json").read_text())
 cells = study["cells"]
 print(
-    f"{study['steps']} steps on {study['scenes']} scenes, {study['test']} others to measure on; {study['machine']['cpu']}"
+    f"{study['steps']} steps on {study['scenes']} scenes, {study['test']} others to measure on; {', '.join({cell['cpu'] for cell in cells.values()})}"
 )
 whole = {seed: cells[f"all heads, seed {seed}"] for seed in study["seeds"] if f"all heads, seed {seed}" in cells}
 WIDER = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t: so many standard errors hold the truth 95 times in 100
