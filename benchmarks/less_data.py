@@ -52,7 +52,7 @@ TEST = 500
 STEPS = {"steps": 600, "long": 1800, "time": 600}  # of each budget; in equal time, of `tuned`
 KINDS = {"bbox": "boxes", "segm": "masks"}
 BUDGETS = {"steps": "600 steps each", "long": "1,800 steps each", "time": "in the time of 600 steps of `tuned` each"}
-AS_GOOD_AS_EQUAL = 0.15  # costs that differ by less: measured again, they differ by half of that
+AS_GOOD_AS_EQUAL = 0.15  # costs that differ by less are taken for the same
 COMMON = replace(SETTINGS, augment="flip")  # the demo's recipe, on pictures that are mirrored only
 
 
