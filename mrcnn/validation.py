@@ -75,9 +75,8 @@ def check_targets(
                 )
         check_boxes(target["boxes"], f'{name}["boxes"]')
         check_labels(target["labels"], f'{name}["labels"]', len(target["boxes"]), num_classes)
-        if "exact" in target and target["exact"].dtype != torch.bool:
-            raise TypeError(f'{name}["exact"] must be bool, got {target["exact"].dtype}')
-        check_shape(target.get("exact", target["labels"]), f'{name}["exact"]', (len(target["boxes"]),))
+        if "exact" in target:
+            check_exact(target["exact"], f'{name}["exact"]', len(target["boxes"]))
         for head in heads:
             head.check(target, name, tuple(image.shape[1:]))
 
@@ -99,6 +98,12 @@ def check_labels(labels: Tensor, name: str, count: int, num_classes: int) -> Non
         raise ValueError(
             f"{name} must be 1 to {num_classes - 1} (0 is background), got {int(labels.min())} to {int(labels.max())}"
         )
+
+
+def check_exact(exact: Tensor, name: str, count: int) -> None:
+    if not isinstance(exact, Tensor) or exact.dtype != torch.bool:
+        raise TypeError(f"{name} must be a bool tensor, got {describe(exact)}")
+    check_shape(exact, name, (count,))
 
 
 def check_mask_values(masks: Tensor, name: str) -> None:

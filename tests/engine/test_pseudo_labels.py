@@ -136,7 +136,7 @@ def test_a_box_that_is_not_exact_costs_nothing():
     assert found["loss_rpn_box_reg"] < rpn.losses(anchors, logits, deltas, [target])["loss_rpn_box_reg"]
 
 
-@pytest.mark.parametrize("exact", [torch.ones(2, dtype=torch.bool), torch.ones(1)])
+@pytest.mark.parametrize("exact", [torch.ones(2, dtype=torch.bool), torch.ones(1), [True]])
 def test_what_exact_must_be(exact):
     target = {"boxes": torch.tensor([[10.0, 10, 40, 50]]), "labels": torch.tensor([1])}
     with pytest.raises((TypeError, ValueError), match=r'targets\[0\]\["exact"\]'):
