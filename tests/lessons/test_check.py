@@ -126,6 +126,36 @@ def test_tensors_in_a_list_or_a_dict_stay_as_they_are():
     assert [each.tolist() for each in ROW] == [[1, 2], [3]]
 
 
+def test_what_backward_leaves_in_a_list_is_taken_away():
+    """Or a mistake that adds to it would not behave as the answer that made the same mistake."""
+    weight = torch.ones(2, requires_grad=True)
+
+    @exercise(
+        cases=lambda: [([weight],)],
+        truth=lambda weights: torch.tensor([[2.0, 2], [3, 3]]),
+        mistakes={"[0].grad = None ⇒ [0]": "gradients add up"},
+    )
+    def slopes(weights):
+        """Those of two losses."""
+        rows = []
+        for factor in (2, 3):
+            weights[0].grad = None
+            (factor * weights[0].sum()).backward()
+            rows.append(weights[0].grad.clone())
+        return torch.stack(rows)
+
+    def adds_up(weights):
+        rows = []
+        for factor in (2, 3):
+            (factor * weights[0].sum()).backward()
+            rows.append(weights[0].grad.clone())
+        return torch.stack(rows)
+
+    for answer, said in ((adds_up, ("wrong", "gradients add up")), (slopes.function, ("right", ""))):
+        assert verdict(slopes, answer) == said
+        assert weight.grad is None
+
+
 def test_the_case_that_goes_wrong_is_named():
     says = "5 of 6 values differ; the first, at [0, 1], is 1, expected 3 (with n = 3)"
     assert verdict(times, lambda x, n: x) == ("wrong", says)

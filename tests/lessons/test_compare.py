@@ -1,5 +1,6 @@
 """Two results: whether they are the same, and the sentence about the first thing in which they differ."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,8 @@ X = torch.arange(6.0).view(2, 3)
         ([X, 1], [1, 2], "expected 2 numbers, but [0] is a tensor of shape (2, 3)"),
         (4, 3, "it is 4, expected 3"),
         ("4", 3, "expected a number, got str"),
+        (np.float32(3), 3.0, None),
+        ((np.float32(4), np.int64(2)), [3.0, 2], "1 of 2 values differ; the first, at [0], is 4, expected 3"),
         (X, X + torch.eye(2, 3), "2 of 6 values differ; the first, at [0, 0], is 0, expected 1"),
         ((X, X + 1), (X + 1, X), "the two results are swapped"),
         ({"a": X, "b": 2}, {"b": 2, "a": X}, None),

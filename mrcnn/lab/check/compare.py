@@ -1,5 +1,6 @@
 """Whether two results are the same, and in what they differ: tensors, numbers, and lists, tuples and dicts of them."""
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
         if not _numbers(got):
             first = next(i for i, each in enumerate(got) if not _numbers([each]))
             return f"expected {len(want)} numbers, but [{first}] is {_kind(got[first])}"
-    elif not isinstance(got, bool | int | float | Tensor) or (isinstance(got, Tensor) and got.numel() != 1):
+    elif not isinstance(got, Real | Tensor) or (isinstance(got, Tensor) and got.numel() != 1):
         return f"expected a number, got {_kind(got)}"
     if isinstance(want, int) and isinstance(got, int):  # of any size
         return None if got == want else f"it is {got}, expected {want}"
@@ -83,7 +84,7 @@ def first_difference(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> str:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(each, bool | int | float) for each in value)
+    return isinstance(value, list | tuple) and all(isinstance(each, Real) for each in value)
 
 
 def _kind(value: Any) -> str:

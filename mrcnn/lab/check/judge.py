@@ -174,12 +174,15 @@ def _tried(function: Callable, case: tuple) -> Any:
     """What the function gives, or the exception that it raises. It must end, and leave its arguments as they are."""
     given = _copied(case)
     within = [[(tensor, tensor.detach().clone()) for tensor in _tensors_within(value)] for value in case]
+    without = [tensor for pairs in within for tensor, _ in pairs if tensor.is_leaf and tensor.grad is None]
     try:
         with torch.random.fork_rng(devices=[]), _time_limit(SECONDS):
             torch.manual_seed(0)
             result = function(*given)
     except Exception as problem:
         result = problem
+    for tensor in without:
+        tensor.grad = None  # the next answer's `backward()` would add to what this one's left there
     told = None
     for i, (before, after, pairs) in enumerate(zip(case, given, within, strict=True)):
         changed = [(tensor, was) for tensor, was in pairs if not _equal(tensor, was)]
