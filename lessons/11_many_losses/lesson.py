@@ -13,7 +13,8 @@
 # **You will** take the gradient of each loss apart, foretell what a step does to all of them, compare trainings over seeds,
 # and write a branch with a loss of its own.
 #
-# **Time** about 60 minutes. **Know first** the heads and their losses (lessons 05, 08, 09, 10), backbone (00), AP (02).
+# **Time** about 70 minutes; to rest, stop before "A branch of your own". **Know first** the heads and their losses (lessons
+# 05, 08, 09, 10), backbone (00), AP (02).
 #
 # **Files** `mrcnn/model.py`, `mrcnn/roi_heads.py`.
 
@@ -56,7 +57,7 @@ probe = batch(range(150, 158))
 # ## A picture first
 #
 # A scene, and six maps over it, one per loss of the trained model. Light is where that loss would change the features
-# most: the strength of its gradient there, over all levels of the pyramid. Each map has its own scale.
+# most: the length of its gradient in each cell, over all levels of the pyramid. Each map has its own scale.
 
 # %% tags=["cover"]
 model = mrcnn.playground_rcnn(pretrained=True).train()
@@ -76,12 +77,14 @@ for name, loss in losses.items():
 pictures.pulls(image, maps)
 
 # %% [markdown]
-# The proposals' two losses pull at the anchors that were drawn, on the coarse levels too. The heads pull inside their boxes,
-# the keypoint loss at people alone, each in a pattern of its own. All of them pull at *the same numbers*.
+# The first two maps are the losses of the region proposal network (RPN). They pull where anchors were sampled, on the coarse
+# levels too, hence the large squares. The heads' losses pull inside the sampled boxes, the keypoint loss at people alone. All
+# of them pull at *the same numbers*.
 #
 # ## Predict
 #
-# The loss that is minimised is the plain sum of the six. Here they are in a network that has learned nothing yet:
+# The loss that is minimised is the plain sum of the six. Here they are in a network that has learned nothing yet, over the
+# eight scenes of `probe`:
 
 # %%
 torch.manual_seed(0)
@@ -92,22 +95,23 @@ for name, loss in fresh(*probe).items():
     print(f"{name:<20}{loss:6.2f}")
 
 # %% [markdown]
-# How hard does each pull at the backbone? That is the length of its gradient there, over all the backbone's parameters.
+# How hard does each pull at the backbone? Take the gradient of one loss for all the backbone's parameters as one long arrow:
+# its length says how hard, its direction which way.
 #
-# 1. Which of the six is the longest, which the shortest?
-# 2. How many times as long?
-# 3. Do two losses pull the same way, against each other, or neither?
+# 1. Which of the six gradients is the longest, which the shortest?
+# 2. How many times as long as the shortest is the longest?
+# 3. Do two losses mostly pull the same way, against each other, or neither?
 
 # %%
-my_longest, my_shortest = "", ""
+my_longest, my_shortest = "", ""  # names, as above
 my_ratio = None
 my_way = ""  # "the same", "against" or "neither"
 
 # %% [markdown]
 # ## Build it: one gradient per loss
 #
-# `sum(losses).backward()` gives one gradient, and nobody can tell any more who pulled how. So ask loss by loss. The forward
-# pass is the dear part: run it once.
+# `backward()` on the sum gives one gradient, and nobody can tell any more who pulled how. So ask loss by loss. Run the forward
+# pass only once: it takes time, and a second one would draw other samples.
 
 # %% exercise="gradient_rows"
 
@@ -128,17 +132,28 @@ def pulls(network, data=probe):
 rows, values = pulls(fresh)
 lengths = rows.norm(dim=1)
 for name, value, length in zip(names, values, lengths.tolist(), strict=True):
-    print(f"{name:<20} loss {value:5.2f}   gradient in the backbone {length:6.3f}   ratio {length / value:5.2f}")
+    print(
+        f"{name:<20} loss {value:5.2f}   gradient in the backbone {length:6.3f}   gradient / loss {length / value:5.2f}"
+    )
 order = lengths.argsort()
 print(f"longest {names[order[-1]]}, shortest {names[order[0]]}: {lengths.max() / lengths.min():.0f} times as long")
 print(f"{rows.shape[1]:,} parameters; code: {lab.whose(gradient_rows)}")
 print(f"You said: {my_longest}, {my_shortest}, {my_ratio}")
 
+other = copy.deepcopy(untrained)
+print(f"\nfirst weights of the RPN have a spread of {other.rpn.head.conv[0][0].weight.std():.2f}; with larger ones:")
+for layer in other.rpn.modules():
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight)
+        print(f"  {tuple(layer.weight.shape)}: spread {layer.weight.std():.2f}")
+for name, length in list(zip(names, pulls(other)[0].norm(dim=1).tolist(), strict=True))[:2]:
+    print(f"{name:<20} gradient in the backbone {length:6.3f}")
+
 # %% [markdown]
 # The **gradient norm**, as the length is called, does not follow the loss. What counts is how the loss *changes* with the
-# features, and how many cells feel it. The region proposal network's losses are means over many anchors, most of them far
-# from any object, and they hardly move the backbone. Yet without good proposals no head can work. So a long gradient
-# does not mean an important task.
+# features. The RPN's losses hardly move the backbone here, and the reason is dull: its layers start with weights near
+# zero, and a gradient on its way back is multiplied by them. With larger first weights the same two losses pull a
+# hundred times as hard. Without good proposals no head can work: a short gradient does not mean an unimportant task.
 #
 # ## Over a training
 #
@@ -180,13 +195,13 @@ curves(
 )
 
 # %% [markdown]
-# Mind the two scales. The balance is not fixed: while the classes are first learned, their loss pulls several times as hard
-# as before, and the objectness loss wakes up too. A weight that balances the losses at the start does not do so later.
+# Mind the two scales. The balance is not fixed: after 15 steps the class loss pulls three times as hard as before, and
+# the objectness loss ten times. A weight that balances the losses at the start does not do so later.
 #
 # ## The same way, or against each other?
 #
-# Two gradients are two arrows in a space of many dimensions. The cosine between them is 1 where they point the same way, 0
-# where they stand at a right angle, and below 0 where a step for one hurts the other.
+# Two gradients are two arrows with as many coordinates as the backbone has parameters. The cosine of the angle between
+# them is 1 where they point the same way, 0 at a right angle, and below 0 where a step for one hurts the other.
 
 # %% exercise="cosines"
 
@@ -205,21 +220,22 @@ print(f"code: {lab.whose(cosines)}. You said: {my_way}")
 # %% [markdown]
 # No pair is near 1, and none near -1. "The tasks fight" is often said; look before you believe it.
 #
-# The last line is the yardstick: how far a loss agrees with *itself* when the scenes are others. Much of every gradient is
-# the luck of its batch. So one small cosine between two losses, of either sign, says little: measure many batches.
+# The last line is the yardstick: how far a loss agrees with *itself* when the scenes are others. Hardly at all! Much of every
+# gradient is the luck of its batch. So one small cosine between two losses, of either sign, says little: measure many batches.
 #
 # ## Weights
 #
-# The losses need not be added as they are: each may have a weight. Before you turn such knobs, foretell what they do. To
-# first order, that is for a small step, all of it lies in the table of gradients.
+# The losses need not be added as they are: each may have a weight. Before you turn such knobs, foretell what they do. If the
+# step is small, the gradients do not change on the way, and the table of gradients tells all. This exercise is extra: without
+# an answer the lesson goes on with its own.
 
 # %% exercise="forecast"
 
 
 # %% [markdown]
-# Against the truth: the backbone takes one plain step for the sum of the losses, a small one and a larger one, and again
-# with the mask loss weighted ten times. Proposals and samples are held fixed, for they are choices, and jump. **Predict**:
-# with that weight, do the *other* losses fall faster, slower, or as before?
+# Now the forecast against the truth. The backbone takes one plain step, once small and once larger: first for the
+# sum of the losses, then with the mask loss weighted ten times. Proposals and samples are held fixed, for they are choices,
+# and jump. **Predict**: with that weight, do the *other* losses fall faster, slower, or as before?
 
 # %%
 my_others = ""
@@ -259,15 +275,16 @@ for rate in (1e-4, 1e-2):
 print(f"code: {lab.whose(forecast)}. You said: {my_others}")
 
 # %% [markdown]
-# For a small step the forecast holds, but for changes so small that they drown in rounding. For the larger one it fails:
-# losses bend. And the others are moved by the mask loss's weight: whose gradient agrees with the mask loss's falls further,
-# whose gradient disagrees pays. (The mask column of the cosines has the signs.)
+# Minus means that the loss falls. For the small step the forecast holds, except for changes so small that they drown in
+# rounding. For the larger one it fails: the gradients change on the way. And the mask loss's weight moves the others too.
+# A loss whose gradient agrees with the mask loss's falls further; one that disagrees may even rise, as the class loss
+# does. (The mask column of the cosines has the signs.)
 #
 # ### Break it: a weight that does nothing
 #
-# A plain step is rate times gradient. Adam divides each parameter's gradient by how large it usually is. **Predict**: the
-# mask loss gets weight 100. How many times as far does each part move in the first step, with plain steps (SGD) and with
-# Adam?
+# A plain step (SGD) is the rate times the gradient. Adam, another rule for steps, first divides each parameter's gradient by
+# how large it usually was; in the first step, by its own size. **Predict**: the mask loss gets weight 100. How many times
+# as far does each part move in the first step, by either rule?
 
 # %%
 my_sgd = {"mask head": None, "keypoint head": None, "backbone": None}
@@ -301,9 +318,9 @@ for kind, mine in ((torch.optim.SGD, my_sgd), (torch.optim.Adam, my_adam)):
         )
 
 # %% [markdown]
-# With Adam the mask head itself does not notice its weight: a hundredfold gradient is divided by a hundredfold size. The
-# weight acts only where losses *meet*, in the backbone, and there it turns this step and does not lengthen it. With SGD a
-# weight is a longer step as well.
+# "Cosine with before" compares the step with weight 100 with that of weight 1. With Adam the mask head itself does not notice
+# its weight: a hundredfold gradient is divided by a hundredfold size. The weight acts only where losses *meet*, in the
+# backbone, and there it turns this step and does not lengthen it. With SGD it lengthens the step as well.
 #
 # ## Heads switched off
 #
@@ -323,14 +340,14 @@ for name, loss in fresh(*probe).items():
 # other scenes, the order may turn. So train each several times, and compare *within* each seed, where both had the same
 # luck.
 #
-# What is the mean of the differences, and how sure is it? The spread of a mean over N seeds is smaller than that of one
-# difference by the root of N: that is its *standard error*.
+# What is the mean of the differences, and how sure is it? The spread (standard deviation, `.std()`) of a mean over N seeds is
+# that of one difference, divided by the root of N: this is its *standard error*.
 
 # %% exercise="paired_difference"
 
 # %% [markdown]
-# Here are longer trainings on many more scenes, by `benchmarks/heads_off.py`. **Predict** first: what does the box AP gain or
-# lose without the mask head, and without the keypoint head?
+# Here are longer trainings on many more scenes, done beforehand by `benchmarks/heads_off.py`. **Predict** first: by how much
+# does the AP of boxes rise (+) or fall (-) without the mask head, and without the keypoint head?
 
 # %%
 my_changes = {"no mask head": None, "no keypoint head": None}
@@ -361,10 +378,11 @@ for kind, told in (("bbox", "boxes"), ("segm", "masks"), ("keypoints", "keypoint
 print(f"code: {lab.whose(paired_difference)}. You said: {my_changes}")
 
 # %% [markdown]
-# Read the last column before the first. Where the interval holds 0, the honest sentence is "we could not tell", and not "it
-# makes no difference". With so few seeds the interval is many standard errors wide, and only a large effect shows. These
-# trainings are short, too, and their APs low: after a full training the answer may be another. And of several
-# intervals of 95 %, one may miss by luck: the more you compare, the more you will "find".
+# The first number of a line is the mean difference: AP without the head minus AP with it. Read the end first: the interval
+# holds the truth 95 times in 100. Where it holds 0, the honest sentence is "we could not tell", and not "it makes
+# no difference". With so few seeds the interval is many standard errors wide, and only a large effect shows. These
+# trainings are short, too, and their APs low: after a full training the answer may be another. And of several intervals
+# of 95 %, one may miss by luck: the more you compare, the more you will "find".
 #
 # The paper made this comparison at full size (section 5): there the mask branch helped boxes and keypoints a little, and the
 # keypoint branch cost boxes and masks a little. Boxes, masks and poses lie close together. How tasks that lie further apart
@@ -372,20 +390,20 @@ print(f"code: {lab.whose(paired_difference)}. You said: {my_changes}")
 #
 # ## A branch of your own
 #
-# Is a person's left hand raised, and the right? Two questions of yes or no, per box. No file of COCO has this label, but it
+# Is a person's left hand raised, and the right? Two questions of yes or no, per box. COCO has no such label, but it
 # follows from the keypoints. First the targets.
 
 # %% exercise="raised_hands"
 
 # %% [markdown]
-# Now the loss. A head's loss gets the logits of all *samples*: proposals that hold an object, several of one object
-# perhaps. Each sample knows its object's row in the target.
+# Now the loss. A head's loss gets the logits of all *samples*: proposals that hold an object. Several may hold the same one, and
+# some objects have none. So each sample has its object's row in the target: with `objects` (2, 0, 2) the first and the third
+# sample are of the third object.
 
 # %% exercise="raised_loss"
 
 # %% [markdown]
-# And the branch around them: layers, who may learn, the loss, what it adds to a result. A subclass of `Head` and its settings,
-# and one line in the model's settings. That is all of it.
+# And the branch around them: a subclass of `Head`, its settings, and one line in the model's settings. That is all of it.
 
 
 # %%
@@ -398,31 +416,34 @@ class HandsSettings(HeadSettings):
 
 
 class HandsHead(Head):
-    name, target = "hands", "raised"
+    name, target = "hands", "raised"  # its loss is "loss_hands"; it learns from what each target has as "raised"
 
     def layers(self, channels, num_classes, norm):
-        return nn.Sequential(nn.Flatten(), nn.Linear(channels * self.settings.resolution**2, 64), nn.ReLU()), nn.Linear(
-            64, 2
-        )
+        """The features of a box (channels, 7, 7) become 64 numbers, and these two logits."""
+        hidden = nn.Sequential(nn.Flatten(), nn.Linear(channels * self.settings.resolution**2, 64), nn.ReLU())
+        return hidden, nn.Linear(64, 2)
 
     def learn_from(self, samples, target):
-        return samples.positive((target["raised"] >= 0).any(1))  # people with a hand that is known
+        """The samples of one picture that the loss sees: those of people with a hand that is known."""
+        return samples.positive((target["raised"] >= 0).any(1))
 
     def loss(self, logits, samples, targets):
         return raised_loss(logits, samples, targets)
 
     def results(self, logits, found):
+        """What is added to the boxes, labels and scores that are found in a picture."""
         return {"raised": logits.sigmoid()}
 
 
 @dataclass(frozen=True)
 class WithHands(ModelSettings):
-    hands: HandsSettings | None = None
+    hands: HandsSettings | None = None  # the one line
 
 
 # %% [markdown]
 # The trained model is the start, with the new branch beside its heads. Old layers take small steps and the new ones larger.
-# **Predict**: how many of 100 hands are judged right on new scenes, before and after? And does the backbone feel the new loss?
+# **Predict**: how many of 100 hands are judged right on new scenes, before and after? And how hard will the new loss pull at
+# the backbone, beside the other six?
 
 # %%
 my_before, my_after = None, None
@@ -474,18 +495,17 @@ fit(model, 90, [{"params": old, "lr": 2e-5}, {"params": new, "lr": 2e-3}])
 rows, later = pulls(model, probe)
 answers = pooled(test)[1]
 guess = float((answers[answers >= 0] == 0).float().mean())
-print(
-    f"right before {first:.2f}, after {right(layers_of(model), *pooled(test, model.eval())):.2f}; always 'down' {guess:.2f}"
-)
-print(f"of {int((answers >= 0).sum())} hands on {len(test)} new scenes. You said: {my_before} and {my_after}")
+last = right(layers_of(model), *pooled(test, model.eval()))
+print(f"of {int((answers >= 0).sum())} hands on {len(test)} new scenes, right before {first:.0%}, after {last:.0%}")
+print(f"who always says 'down' is right in {guess:.0%}. You said: {my_before} and {my_after}")
 for name, was, now, length in zip([*names, "loss_hands"], values, later, rows.norm(dim=1).tolist(), strict=True):
     print(f"{name:<20} loss {was:.3f} before, {now:.3f} after   gradient in the backbone {length:.2f}")
 print(f"raised_hands {lab.whose(raised_hands)}, raised_loss {lab.whose(raised_loss)}")
 
 # %% [markdown]
-# It has learned, in well under a minute, from 150 scenes. The other six losses are about what they were, and the new loss
-# pulls at the backbone with the rest. These are its answers for what the model itself found (left and right are the
-# person's own, and so the other way round for us):
+# It has learned from 150 scenes: what it must beat is not one half, but always saying "down". The other six losses are about what
+# they were, and the new loss pulls at the backbone with the rest. These are its answers for what the model itself found (left
+# and right are the person's own, and so the other way round for us). Above 50% it says "raised". Find a wrong answer:
 
 # %%
 one_person = [(image, target) for image, target in test if (target["labels"] == 1).sum() == 1]
@@ -504,8 +524,9 @@ pictures.hands(
 # ### Break it: the mirror
 #
 # More data for nothing: mirror every picture. The library's mirror knows boxes, masks and keypoints. It does not know your
-# label, and says so. Suppose it had said nothing, and the label stayed as it was. We train the branch alone on fixed
-# features, three ways. **Predict** which is the worst, and for whom.
+# label, and says so. Suppose it had said nothing, and the label stayed as it was. We train the branch alone, on fixed
+# features of the true boxes, three ways: without a mirror; with one, the label as it was; with one, the label's two columns
+# exchanged. **Predict** which is the worst, and for which people.
 
 # %%
 my_worst = ""
@@ -549,18 +570,19 @@ for name, (x, wanted) in ways.items():
 print(f"You said: {my_worst}")
 
 # %% [markdown]
-# In a mirror a left hand is a right hand. With the stale label the branch is told both, and can no longer say *which*; people
-# with one hand up show it. No line of code fails. A label of your own must go through everything that is
-# done to pictures; make it *after* that, from the keypoints, and it cannot be stale.
+# In a mirror a left hand is a right hand. With the label as it was, the branch is told both, and can no longer say *which*:
+# people with one hand up show it. No line of code fails. (The right mirror gained nothing here, either.) A label of your own
+# must go through everything that is done to pictures; make it *after* that, from the keypoints, and it cannot be stale.
 #
 # ## Questions
 #
-# **a.** The keypoint loss is about ln(3136) at first and the mask loss about ln 2. Must both be divided by that, to be fair?
+# **a.** At first the keypoint loss is about ln(56 · 56), and the objectness loss about ln 2. Must both be divided by that, to
+# be fair?
 #
 # <details><summary>Answer</summary>
 #
-# No. A constant added to a loss changes no gradient, and a start at ln(n) says only how many choices there are. The gradient
-# norm is what acts. Division is a weight: it may help, but measure it by what you want in the end, the APs.
+# No. A start at ln(n) says only that there are n choices and that the network guesses; the gradient is what acts. Division is
+# a weight: it may help, but measure it by what you want in the end, the APs.
 #
 # </details>
 #
@@ -568,13 +590,14 @@ print(f"You said: {my_worst}")
 #
 # <details><summary>Answer</summary>
 #
-# The shortest would get a weight of some hundreds. Its gradient is mostly the luck of its batch, and all of that would
-# be enlarged. And the balance is another after a few steps, so the weights would have to follow (GradNorm does so).
+# The shortest would get a weight of some hundreds, only because of the RPN's small first weights. Its gradient is
+# mostly the luck of its batch, and all of that would be enlarged. And the balance is another after a few steps, so the
+# weights would have to follow (GradNorm does so).
 #
 # </details>
 #
-# **c.** A branch that is all yours, in under 40 lines: which way does the face look? Is the nose to the left or to the right of
-# the middle between the ears? Copy the cell with `HandsHead` and change three things.
+# **c.** Extra, about 30 minutes: a branch that is all yours, in under 40 lines. Which way does the face look: is the nose to the
+# left or to the right of the middle between the ears? Copy the cell with `HandsHead` and change three things.
 #
 # <details><summary>Answer</summary>
 #
