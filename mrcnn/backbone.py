@@ -142,6 +142,7 @@ class Backbone(nn.Module):
 
 
 LEVELS = 5  # of the pyramid, P2 … P6
+STRIDE = 4  # of P2: pixels from one of its cells to the next
 
 
 def resnet(depths: tuple[int, int, int, int]) -> Callable[[Callable], ResNet]:

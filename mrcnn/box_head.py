@@ -119,7 +119,7 @@ def postprocess_detections(
     labels = labels + 1  # background, class 0, was left out
     boxes = box_maths.decode(deltas[rows, labels], proposals[rows], settings.delta_weights)
     boxes, scores = box_maths.clip(boxes, size), scores[rows, labels]
-    valid = box_maths.large_enough(boxes, settings.min_size)
+    valid = box_maths.large_enough(boxes, settings.min_size).nonzero()[:, 0]
     boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
     keep = ops.batched_nms(boxes, scores, labels, settings.nms_iou)[: settings.detections]
     return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}

@@ -280,6 +280,46 @@ def predict(
 
 
 @cli.command()
+@click.option(
+    "--weights",
+    required=True,
+    help='A model.pt, "playground" (the trained model in the package), or a torchvision .pth file with --model.',
+)
+@builder_option
+@click.option("--out", type=FILE, required=True, help="The file: model.onnx.")
+@click.option(
+    "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of all pictures.  [default: any]"
+)
+@click.option("--small-masks", is_flag=True, help="Leave masks as large as their boxes, 28 x 28: for small machines.")
+@click.option("--float16", is_flag=True, help="Keep the weights in half the bytes.")
+@click.option("--opset", type=int, default=18, show_default=True, help="Version of ONNX's operators.")
+@click.option(
+    "--check", "photos", multiple=True, metavar="PHOTO", help="A photograph to compare on.  [default: three scenes]"
+)
+def export(
+    weights: str,
+    builder: str | None,
+    out: Path,
+    size: tuple[int, int] | None,
+    small_masks: bool,
+    float16: bool,
+    opset: int,
+    photos: tuple[str, ...],
+) -> None:
+    """The whole model as one ONNX file, kept if onnxruntime finds with it what the model finds."""
+    from mrcnn.data import read_picture
+    from mrcnn.engine.build_model import trained_model
+    from mrcnn.export import summary, to_onnx
+
+    pictures = [read_picture(photo) for photo in photos] or None
+    model = trained_model(weights, builder)
+    click.echo(f"Writing {model.builder} and comparing it with the file: a minute or so …")
+    compared = to_onnx(model, out, size=size, paste=not small_masks, float16=float16, opset=opset, pictures=pictures)
+    click.echo(summary(compared))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@cli.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder for images/ and the JSON files.")
 @click.option("--images", type=click.IntRange(1), required=True, help="How many scenes.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

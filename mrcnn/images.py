@@ -1,5 +1,6 @@
 """From pictures of any size to one padded batch; the targets follow their pictures."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -50,6 +51,27 @@ def resized_size(size: tuple[int, int], short_side: int, max_size: int) -> tuple
     return max(1, math.floor(size[0] * factor)), max(1, math.floor(size[1] * factor))
 
 
+def is_free(size: tuple[int, int]) -> bool:
+    """Whether a size stands for many: `torch.export` then follows the model with symbols in place of numbers."""
+    return any(isinstance(side, torch.SymInt) for side in size)
+
+
+def free_resized_size(size: tuple[int, int], short_side: int, max_size: int) -> tuple[int, int]:
+    """`resized_size` of a free size: computed by tensors, for Python would ask the symbols which of them is larger."""
+    sides = torch.stack([torch.scalar_tensor(side, dtype=torch.float64) for side in size])  # Python's floats
+    factor = torch.minimum(short_side / sides.min(), max_size / sides.max())
+    height, width = (sides * factor).floor().clamp(min=1).to(torch.int64).tolist()
+    for side in (height, width):
+        torch._check(side >= 1)
+        torch._check(side <= max_size)
+    return height, width
+
+
+def padded_side(sides: list[int], divisor: int) -> int:
+    """The smallest multiple of `divisor` in which all the sides fit."""
+    return (functools.reduce(torch.sym_max, sides) + divisor - 1) // divisor * divisor
+
+
 def prepare_image(image: Tensor, size: tuple[int, int], settings: ImageSettings) -> Tensor:
     """A picture (3, h, w), uint8 or float in [0, 1], normalised and resized bilinearly to `size`: (3, *size)."""
     if image.dtype == torch.uint8:
@@ -57,7 +79,7 @@ def prepare_image(image: Tensor, size: tuple[int, int], settings: ImageSettings)
     mean = image.new_tensor(settings.mean)[:, None, None]
     std = image.new_tensor(settings.std)[:, None, None]
     image = (image - mean) / std
-    if tuple(image.shape[1:]) == size:  # resizing to its own size is the identity
+    if not is_free(size) and tuple(image.shape[1:]) == size:  # resizing to its own size is the identity
         return image
     return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
 
@@ -85,15 +107,12 @@ def prepare(
     for index, size in enumerate(original_sizes):
         random = seeded(targets[index] if targets else {}, torch.device("cpu"))
         choice = int(torch.randint(len(settings.min_size), (), generator=random)) if training else -1
-        sizes.append(resized_size(size, settings.min_size[choice], settings.max_size))
-    height, width = (
-        math.ceil(max(size[axis] for size in sizes) / settings.divisor) * settings.divisor for axis in (0, 1)
-    )
+        resized = free_resized_size if is_free(size) else resized_size
+        sizes.append(resized(size, settings.min_size[choice], settings.max_size))
+    height, width = (padded_side([size[axis] for size in sizes], settings.divisor) for axis in (0, 1))
     prepared = [prepare_image(image, size, settings) for image, size in zip(images, sizes, strict=True)]
-    like = {"dtype": prepared[0].dtype, "device": prepared[0].device}
-    pixels = torch.empty((len(images), 3, height, width), **like, memory_format=torch.channels_last).zero_()
-    for index, image in enumerate(prepared):
-        pixels[index, :, : image.shape[1], : image.shape[2]] = image
+    padded = [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in prepared]
+    pixels = torch.stack(padded).contiguous(memory_format=torch.channels_last)
     if targets is not None:
         targets = [prepare_target(*each) for each in zip(targets, original_sizes, sizes, strict=True)]
     return ImageBatch(pixels, sizes, original_sizes), targets

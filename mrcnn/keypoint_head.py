@@ -51,7 +51,8 @@ class KeypointHead(Head):
     def results(self, logits: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """keypoints (K, J, 3) in pixels of the batch, and keypoints_scores (K, J)."""
         check_finite("keypoints", logits)
-        keypoints, scores = heatmaps_to_keypoints(logits, found["boxes"])
+        find = as_one_node if torch.compiler.is_compiling() else heatmaps_to_keypoints
+        keypoints, scores = find(logits, found["boxes"])
         return {"keypoints": keypoints, "keypoints_scores": scores}
 
     def restore(self, result: dict[str, Tensor], size: tuple[int, int], original_size: tuple[int, int]) -> None:
@@ -129,6 +130,14 @@ def heatmaps_to_keypoints(heatmaps: Tensor, boxes: Tensor) -> tuple[Tensor, Tens
         cell = torch.stack((peak % width, peak // width), dim=1)  # (J, 2)
         keypoints[index, :, :2] = (cell + 0.5) * (sizes[index] / pixels[index]) + boxes[index, :2]
     return keypoints, scores
+
+
+as_one_node = torch.library.custom_op("mrcnn::heatmaps_to_keypoints", heatmaps_to_keypoints, mutates_args=())
+
+
+@as_one_node.register_fake
+def _(heatmaps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    return heatmaps.new_empty((*heatmaps.shape[:2], 3)), heatmaps.new_empty(heatmaps.shape[:2])
 
 
 def enlarge(maps: Tensor, height: int, width: int) -> Tensor:

@@ -49,12 +49,13 @@ class MaskHead(Head):
 
     def results(self, logits: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """masks (K, 1, M, M): probabilities inside the box, from the map of the object's class."""
-        chosen = logits[torch.arange(len(logits), device=logits.device), found["labels"]].float()[:, None]
+        chosen = logits[torch.arange(logits.shape[0], device=logits.device), found["labels"]].float()[:, None]
         check_finite("masks", chosen)
         return {"masks": chosen.sigmoid()}
 
     def restore(self, result: dict[str, Tensor], _size: tuple[int, int], original_size: tuple[int, int]) -> None:
-        result["masks"] = paste_masks(result["masks"], result["boxes"], original_size)
+        paste = paste_masks_at_once if torch.compiler.is_compiling() else paste_masks
+        result["masks"] = paste(result["masks"], result["boxes"], original_size)
 
 
 def mask_layers(channels: int, settings: MaskSettings, norm: type | None) -> nn.Sequential:
@@ -112,6 +113,29 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         if right > left and bottom > top:
             pasted[index, :, top:bottom, left:right] = mask[:, top - y1 : bottom - y1, left - x1 : right - x1]
     return pasted
+
+
+def paste_masks_at_once(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """`paste_masks` without a loop over the objects, for a graph that is compiled or exported.
+
+    Bilinear weights are a product of one function of the row and one of the column: two matrix products. Pixels outside
+    a grown box see its rim, which is zero.
+    """
+    side = masks.shape[-1] + 2
+    grown = grow_boxes(boxes, side / masks.shape[-1]).to(torch.int64)  # (K, 4)
+    columns, rows = (
+        bilinear_weights(grown[:, axis], grown[:, axis + 2], size[1 - axis], side) for axis in (0, 1)
+    )  # (K, width, M + 2), (K, height, M + 2)
+    return rows[:, None] @ F.pad(masks, (1, 1, 1, 1)) @ columns[:, None].mT
+
+
+def bilinear_weights(first: Tensor, last: Tensor, length: int, side: int) -> Tensor:
+    """How much each of `side` cells, spread over the pixels from `first` to `last` (K,), counts in each of a picture's
+    `length` pixels: (K, length, side)."""
+    extent = (last - first + 1).clamp(min=1)
+    pixel = torch.arange(length, device=first.device) - first[:, None]  # (K, length)
+    cell = ((pixel + 0.5) * (side / extent)[:, None] - 0.5).clamp(0, side - 1)
+    return (1 - (cell[..., None] - torch.arange(side, device=first.device)).abs()).clamp(min=0)
 
 
 def grow_boxes(boxes: Tensor, factor: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrcnn import fused_conv
 from mrcnn import images as image_maths
-from mrcnn.backbone import LEVELS, BackboneSettings, make_backbone
+from mrcnn.backbone import LEVELS, STRIDE, BackboneSettings, make_backbone
 from mrcnn.box_head import BoxSettings
 from mrcnn.images import ImageSettings
 from mrcnn.keypoint_head import KeypointSettings
@@ -113,10 +113,9 @@ class MaskRCNN(nn.Module):
         proposals, losses = self.rpn(batch, features, targets)
 
         features = features[:-1]  # P6 has too few cells to pool from; it only proposes
-        stride = batch.pixels.shape[2] // features[0].shape[2]
         if self.training:
-            return losses | self.roi_heads.train_step(features, stride, proposals, targets)
-        results = self.roi_heads.detect(features, stride, proposals, batch.sizes)
+            return losses | self.roi_heads.train_step(features, STRIDE, proposals, targets)
+        results = self.roi_heads.detect(features, STRIDE, proposals, batch.sizes)
         per_picture = zip(results, batch.sizes, batch.original_sizes, strict=True)
         return [self.roi_heads.restore(*each) for each in per_picture]
 

@@ -5,6 +5,7 @@ model has those that its settings name. All of them look at the pyramid through 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrcnn import boxes as box_maths
@@ -103,13 +104,13 @@ class RoIHeads(nn.Module):
         """
         logits, deltas = self.predict("box", features, stride, proposals)
         check_finite("boxes", logits, deltas)
-        counts = [len(each) for each in proposals]
+        counts = [each.shape[0] for each in proposals]
         per_picture = zip(logits.softmax(-1).split(counts), deltas.split(counts), proposals, sizes, strict=True)
         results = [postprocess_detections(*each, self.box) for each in per_picture]
         boxes = [result["boxes"] for result in results]
         for name, head in self.heads.items():
             logits = self.predict(name, features, stride, boxes)
-            for result, each in zip(results, logits.split([len(b) for b in boxes]), strict=True):
+            for result, each in zip(results, logits.split([each.shape[0] for each in boxes]), strict=True):
                 result |= head.results(each, result)
         return results
 
@@ -140,7 +141,7 @@ def multiscale_roi_align(
     """
     rois = with_picture_index(boxes)  # (K, 5)
     levels = choose_levels(rois[:, 1:], stride, len(features), canonical_size)
-    shape = (len(rois), features[0].shape[1], resolution, resolution)
+    shape = (rois.shape[0], features[0].shape[1], resolution, resolution)
     like = {"dtype": features[0].dtype, "device": features[0].device}
     pooled = torch.empty(shape, **like, memory_format=torch.channels_last)
     for index, level in enumerate(features):
@@ -152,10 +153,7 @@ def multiscale_roi_align(
 
 def with_picture_index(boxes: list[Tensor]) -> Tensor:
     """Boxes (K_i, 4) of N pictures as one list of RoIs (K, 5) [picture, x1, y1, x2, y2]."""
-    counts = torch.tensor([len(each) for each in boxes])
-    pictures = torch.arange(len(boxes)).repeat_interleave(counts)[:, None]
-    together = torch.cat(boxes)
-    return torch.cat((pictures.to(together), together), dim=1)
+    return torch.cat([F.pad(each, (1, 0), value=picture) for picture, each in enumerate(boxes)])
 
 
 def choose_levels(boxes: Tensor, stride: int, num_levels: int, canonical_size: float) -> Tensor:

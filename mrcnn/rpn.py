@@ -108,7 +108,7 @@ class RegionProposalNetwork(nn.Module):
         post_nms_top_n = settings.post_nms_top_n_train if self.training else settings.post_nms_top_n_test
         scores, boxes, groups = [], [], []
         for level, (level_anchors, level_logits, level_deltas) in enumerate(zip(anchors, logits, deltas, strict=True)):
-            best, index = level_logits.topk(min(pre_nms_top_n, level_logits.shape[1]), dim=1)  # (N, k)
+            best, index = level_logits.topk(torch.sym_min(pre_nms_top_n, level_logits.shape[1]), dim=1)  # (N, k)
             chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, k, 4)
             moved = box_maths.decode(chosen.flatten(0, 1), level_anchors[index.flatten()], DELTA_WEIGHTS)
             scores.append(best.sigmoid())
@@ -119,7 +119,7 @@ class RegionProposalNetwork(nn.Module):
             torch.cat(scores, 1), torch.cat(boxes, 1), torch.cat(groups, 1), sizes, strict=True
         ):
             clipped = box_maths.clip(picture_boxes, size)
-            valid = box_maths.large_enough(clipped, settings.min_size)
+            valid = box_maths.large_enough(clipped, settings.min_size).nonzero()[:, 0]
             clipped = clipped[valid]
             keep = ops.batched_nms(clipped, picture_scores[valid], picture_groups[valid], settings.nms_iou)
             proposals.append(clipped[keep[:post_nms_top_n]])

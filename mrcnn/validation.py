@@ -24,7 +24,7 @@ def check_images(images: list[Tensor]) -> None:
             raise ValueError(f"{name} must have shape (3, H, W) with H and W at least 1, got {tuple(image.shape)}")
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise TypeError(f"{name} must be uint8, or float in [0, 1], got {image.dtype}")
-        if image.is_floating_point():
+        if image.is_floating_point() and not torch.compiler.is_compiling():
             check_range(image, name)
 
 
@@ -44,7 +44,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 def check_finite(what: str, *computed: Tensor) -> None:
     """Raises ValueError where there is NaN or infinity: the answer would be nothing, or nonsense."""
-    if not all(map(is_finite, computed)):
+    if not torch.compiler.is_compiling() and not all(map(is_finite, computed)):
         raise ValueError(
             f"the {what} that the model computes are NaN or infinite: so are some of its weights, or they are too large"
         )

@@ -397,4 +397,4 @@ def test_options_that_do_not_exist_are_told(capsys):
 def test_help_names_the_commands(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("demo", "train", "eval", "predict", "playground", "doctor"))
+    assert all(name in said for name in ("demo", "train", "eval", "predict", "playground", "export", "doctor"))

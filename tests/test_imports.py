@@ -25,6 +25,7 @@ ROOMS = (
     ("model",),
     ("weights", "model_file", "zoo"),
     ("data",),
+    ("export",),
     ("visualize",),
     ("engine",),
     ("cli", "__main__", "__init__", "pretrained"),

@@ -15,6 +15,7 @@ from typing import Any
 PACKAGES = {
     "torchvision": "the yardstick of the tests and benchmarks",
     "skimage": "photographs for the demo (coins), the tests and the lessons",
+    "onnxruntime": "`mrcnn export`: the whole model as one ONNX file",
     "tensorboard": "losses and metrics in TensorBoard; without it they are in CSV files",
     "pytest": "running the tests",
     "jupyterlab": "working through the lessons",

@@ -53,7 +53,7 @@ def check_same_device(name: str, value: Tensor, other_name: str, other: Tensor) 
 
 
 def check_same_length(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
-    if len(value) != len(other):
+    if value.shape[0] != other.shape[0]:
         raise ValueError(f"{name} must have one entry per row of {other_name}, {len(other)}; got {len(value)}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from . import backend, reference
 from .checks import check_finite, check_flag, check_number, check_same_device, check_tensor, values_visible
@@ -143,8 +144,9 @@ def _register(namespace: str) -> None:
 
 
 def _is_channels_last(features: Tensor) -> bool:
-    """As csrc/checks.h has it: channels lie side by side, and the tensor is not plainly contiguous as well."""
-    return features.stride(1) == 1 and not features.is_contiguous()
+    """As csrc/checks.h has it: channels lie side by side, and the tensor is not plainly contiguous as well. A stride
+    that is not known while a graph is captured is not 1."""
+    return guard_or_false(features.stride(1) == 1) and not features.is_contiguous()
 
 
 for _namespace in backend.namespaces():

@@ -224,9 +224,10 @@ PASTED = torch.tensor(
 )
 
 
-def test_pasted_masks_are_torchvisions_and_a_loops():
+@pytest.mark.parametrize("paste", [mask_head.paste_masks, mask_head.paste_masks_at_once])
+def test_pasted_masks_are_torchvisions_and_a_loops(paste):
     masks = torch.rand(len(PASTED), 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    found = mask_head.paste_masks(masks, PASTED, (48, 64))
+    found = paste(masks, PASTED, (48, 64))
     assert found.shape == (7, 1, 48, 64)
     for mask, box, canvas in zip(masks, PASTED, found, strict=True):
         loop = brute_force_paste(mask[0], box.double(), (48, 64))
@@ -237,8 +238,9 @@ def test_pasted_masks_are_torchvisions_and_a_loops():
     assert found[6].sum() == 0
 
 
-def test_no_masks_to_paste():
-    assert mask_head.paste_masks(torch.zeros(0, 1, 28, 28), torch.zeros(0, 4), (48, 64)).shape == (0, 1, 48, 64)
+@pytest.mark.parametrize("paste", [mask_head.paste_masks, mask_head.paste_masks_at_once])
+def test_no_masks_to_paste(paste):
+    assert paste(torch.zeros(0, 1, 28, 28), torch.zeros(0, 4), (48, 64)).shape == (0, 1, 48, 64)
 
 
 # Regions from the pyramid
