@@ -36,16 +36,15 @@ def pixel_by_pixel(image: Tensor, masks: Tensor, source: Tensor, source_masks: T
     cases=lambda: [two(0, 1), two(3, 3), two(2, 9, dropped=99), two(4, 7)],
     truth=pixel_by_pixel,
     mistakes={
-        "left = masks & ~cover ⇒ left = masks": "what lies beneath must lose the pixels that are covered: no pixel "
-        "has two owners",
+        "left = masks & ~cover ⇒ left = masks": "what lies beneath loses what is covered: no pixel has two owners",
         "left = masks & ~cover ⇒ left = masks & cover": "cut AWAY what is covered: `~cover` is what is still seen",
         "    left = left[left.flatten(1).any(1)]\n ⇒ ": "a thing that is covered altogether is gone: leave its empty "
         "mask out",
-        "torch.where(cover, source, image) ⇒ torch.where(cover, image, source)": "the two pictures are swapped: where "
-        "something is pasted, `source` is seen",
+        "torch.where(cover, source, image) ⇒ torch.where(cover, image, source)": "the two pictures are swapped",
         "torch.where(cover, source, image) ⇒ image": "the picture has not changed: paste the pixels, too",
-        "torch.cat([left, source_masks]) ⇒ torch.cat([source_masks, left])": "the order is: what was there, then what "
-        "was pasted",
+        "torch.cat([left, source_masks]) ⇒ torch.cat([source_masks, left])": "first what was there, then what came",
+        "left = left[left.flatten(1).any(1)] ⇒ left = left[(left == masks).flatten(1).all(1)]": "what is seen in part "
+        "stays, with that part for its mask",
         "torch.cat([left, source_masks]) ⇒ left": "what is pasted is an object as well, and needs its mask",
     },
     hints=[
@@ -67,14 +66,25 @@ def paste(image, masks, source, source_masks):
 
 
 def small_model(learning: bool = True) -> nn.Module:
-    """Names as in the real model; a body, an RPN, and a predictor, with a batch norm each."""
+    """A body, an RPN, and two predictors, with a batch norm each; one name holds another."""
     part = lambda: nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))  # noqa: E731
-    return nn.ModuleDict({name: part() for name in ("body", "rpn", "predictor")}).requires_grad_(learning).eval()
+    names = ("body", "rpn", "predictor", "mask_predictor")
+    return nn.ModuleDict({name: part() for name in names}).requires_grad_(learning).eval()
 
 
-def by_names(model: nn.Module, parts: tuple[str, ...]) -> tuple[int, int]:
+def by_names(model: nn.Module, parts: tuple[str, ...]) -> dict:
+    """Part by part; each is a Sequential."""
     ours = [module for name, module in model.items() if name in parts]
-    return sum(weight.numel() for module in ours for weight in module.parameters()), len(ours)
+    for name, module in model.items():
+        module.requires_grad_(name in parts).train(name in parts)
+    return left_behind((sum(weight.numel() for module in ours for weight in module.parameters()), len(ours)), model)
+
+
+def left_behind(result: tuple[int, int], model: nn.Module, _: tuple[str, ...] = ()) -> dict:
+    """What is returned, and what has become of each weight and each batch norm."""
+    learn = {f"requires_grad of {name}": int(weight.requires_grad) for name, weight in model.named_parameters()}
+    norms = {name: each for name, each in model.named_modules() if isinstance(each, nn.BatchNorm2d)}
+    return learn | {f"training of {n}": int(each.training) for n, each in norms.items()} | {"what is returned": result}
 
 
 @exercise(
@@ -83,17 +93,17 @@ def by_names(model: nn.Module, parts: tuple[str, ...]) -> tuple[int, int]:
         (small_model(), ()),
     ],
     truth=by_names,
+    seen=left_behind,
     mistakes={
-        "module.train(learns) ⇒ module.train()": "the frozen batch norms still follow the new pictures: what is frozen "
-        "belongs in evaluation mode, `module.train(learns)`",
-        "module.train(learns) ⇒ pass": "the parts that learn must be put into training mode: the model came in "
-        "evaluation mode",
+        "learns = name.startswith(parts) ⇒ learns = any(part in name for part in parts)": "a name must BEGIN with a "
+        "part: `mask_predictor` does not begin with `predictor`",
+        "w.numel() for w in ⇒ 1 for w in": "count the numbers in each weight, `numel()`, not the weights",
+        "module.train(learns) ⇒ module.train()": "the frozen batch norms still follow the pictures: evaluation mode",
+        "module.train(learns) ⇒ pass": "what learns must be put into training mode: the model came in the other",
         "requires_grad_(learns) ⇒ requires_grad_(learns and weight.requires_grad)": "the parts that are named must "
         "learn, also if somebody froze them before: requires_grad_(True)",
-        "learns = name.startswith(parts) ⇒ learns = not name.startswith(parts)": "the wrong half is frozen: `parts` "
-        "are those that learn",
-        "            weight.requires_grad_(learns) ⇒             pass": "nothing is frozen: a weight learns unless its "
-        "requires_grad is False",
+        "learns = name.startswith ⇒ learns = not name.startswith": "the wrong half is frozen: `parts` learn",
+        "  weight.requires_grad_(learns) ⇒   pass": "no weight is frozen: set `requires_grad`",
     },
     hints=[
         "`model.named_modules()` gives every layer with its name. What must be said to each, and to its weights?",
@@ -102,9 +112,10 @@ def by_names(model: nn.Module, parts: tuple[str, ...]) -> tuple[int, int]:
     ],
 )  # fmt: skip
 def train_only(model, parts):
-    """Freeze all but the layers whose names begin with one of `parts`, a tuple; batch norms included.
+    """Freeze all but the layers whose names begin with one of `parts`, a tuple; those learn, whatever they did before.
 
-    Returns how many numbers learn, and how many batch norms still follow the pictures.
+    A batch norm that is frozen goes into evaluation mode, one that learns into training mode. Returns how many numbers
+    learn (those in all weights that do), and how many batch norms (nn.BatchNorm2d) are in training mode.
     """
     for name, module in model.named_modules():
         learns = name.startswith(parts)
@@ -140,7 +151,7 @@ def one_at_a_time(found: dict, threshold: float, size: tuple[int, int]) -> dict[
         ">= threshold ⇒ > threshold": "a score of exactly the threshold is enough: >=",
         ">= threshold ⇒ < threshold": "those that the teacher is NOT sure of were kept",
         'torch.zeros(len(labels), *size, dtype=torch.uint8) ⇒ (found["masks"][sure, 0] >= 0.5).to(torch.uint8)': "the "
-        "masks must be all zero: the mask head is not to learn from the teacher's",
+        "masks must be all zero: the mask head is not to learn from them",
         "torch.zeros_like(labels, dtype=torch.bool) ⇒ torch.ones_like(labels, dtype=torch.bool)": "`exact` is False: "
         "the student must not learn these boxes to the pixel",
         'found["labels"][sure] ⇒ found["labels"]': "boxes and labels go together: leave the same ones out of both",
@@ -176,17 +187,18 @@ def pseudo_target(found, threshold, size):
         float(np.mean(np.subtract(ours, theirs))),
         float(np.std(np.subtract(ours, theirs), ddof=1) / np.sqrt(len(ours))),
     ),
-    tolerance=1e-9,
+    tolerance=1e-6,
     mistakes={
         "a - b for a, b ⇒ b - a for a, b": "the sign is turned round: what is gained is method - baseline",
         " / len(method) ** 0.5 ⇒ ": "that is how far one seed lies from another. The MEAN of n of them is steadier: "
         "divide by the root of n",
-        "statistics.stdev(gains) ⇒ statistics.pstdev(gains)": "so few numbers lie too near to their own mean: divide "
-        "by n - 1 (`statistics.stdev`)",
+        "statistics.stdev(gains) ⇒ statistics.pstdev(gains)": "divide by n - 1, as `statistics.stdev` does",
         "statistics.stdev(gains) ⇒ (statistics.variance(method) + statistics.variance(baseline)) ** 0.5": "each seed "
         "chose the same pictures for both: subtract seed by seed first, and then look at the spread",
         "statistics.stdev(gains) / len(method) ** 0.5 ⇒ statistics.variance(gains) / len(method) ** 0.5": "that is "
         "the variance; its root is wanted",
+        "statistics.stdev(gains) / len(method) ** 0.5 ⇒ statistics.stdev(gains) / len(method)": "divide by the ROOT of "
+        "the number of seeds",
     },
     hints=[
         "Seed 0 of both learned from the same pictures. Which number says what the method gained there?",
@@ -195,7 +207,7 @@ def pseudo_target(found, threshold, size):
     ],
 )  # fmt: skip
 def gain(method, baseline):
-    """What a method gains over another, and the error of that: (mean, standard error).
+    """What a method gains over another, seed by seed: the mean of the gains, and its standard error.
 
     method, baseline: AP of each seed, lists of equal length; the same seed has the same labelled pictures.
     """
@@ -209,15 +221,19 @@ SIZES, CURVE = [10, 30, 100, 300], [0.125, 0.25, 0.375, 0.5]
 @exercise(
     cases=lambda: [(SIZES, CURVE, ap) for ap in (0.25, 0.2, 0.3125, 0.45, 0.05, 0.8)],
     truth=lambda sizes, aps, wanted: float(np.exp(np.interp(wanted, aps, np.log(sizes)))),
-    tolerance=1e-6,
     mistakes={
         "n * (more / n) ** part ⇒ n + (more - n) * part": "between 10 and 1000 the middle is 100, not 505: go along "
         "the LOGARITHM of the numbers",
+        "if low <= wanted <= high: ⇒ if wanted <= high or more == sizes[-1]:": "beyond the curve the answer is its "
+        "first or its last size",
         "    return sizes[0] if wanted < aps[0] else sizes[-1] ⇒     return sizes[0]": "above the whole curve the "
         "answer is the last size",
         "    return sizes[0] if wanted < aps[0] else sizes[-1] ⇒     return sizes[-1]": "below the whole curve the "
         "answer is the first size",
         "(wanted - low) / (high - low) ⇒ (high - wanted) / (high - low)": "the part is counted from the lower end",
+        "n * (more / n) ** part ⇒ torch.tensor(n * (more / n) ** part).log()": "that is the logarithm: go back "
+        "from it to a number of pictures",
+        "n * (more / n) ** part ⇒ more": "that is the next size. How far between the two does the curve reach the AP?",
         "n * (more / n) ** part ⇒ n": "that is only the point before: how far is it to the next one?",
     },
     hints=[
@@ -227,7 +243,7 @@ SIZES, CURVE = [10, 30, 100, 300], [0.125, 0.25, 0.375, 0.5]
     ],
 )
 def worth(sizes, aps, wanted):
-    """With how many pictures the curve reaches this AP; the first or the last size where it lies beyond the curve.
+    """With how many pictures, not rounded, the curve reaches the AP `wanted`; beyond its ends, the first or last size.
 
     sizes, aps: lists, both rising. Between two points go along the logarithm of the size, as the picture does.
     """
@@ -247,6 +263,10 @@ def worth(sizes, aps, wanted):
         ".sum() ⇒ .mean()": "the sum over the picture's detections is asked for",
         " - (1 - scores) * (1 - scores).log() ⇒ ": "a score of 0.3 is also 0.7 for nothing: both parts count",
         "-scores * scores.log() ⇒ scores * scores.log()": "logarithms of scores are negative: mind the sign",
+        "(-scores * scores.log() - (1 - scores) * (1 - scores).log()) ⇒ (scores * scores.log() + (1 - scores) * "
+        "(1 - scores).log())": "mind the minus before the whole",
+        ("scores.log() - (1 ⇒ scores.log2() - (1", "(1 - scores).log() ⇒ (1 - scores).log2()"): "take the natural "
+        "logarithm, `log()`",
         "-scores * scores.log() - (1 - scores) * (1 - scores).log() ⇒ (1 - scores)": "an answer of 0.01 is nearly "
         "sure, too: nothing is there. The least sure is 0.5",
     },
@@ -257,5 +277,8 @@ def worth(sizes, aps, wanted):
     ],
 )
 def uncertainty(scores):
-    """How unsure a model is of a picture: the sum of its scores' entropies, a number. scores: (K,), between 0 and 1."""
+    """How unsure a model is of a picture: the sum of its scores' entropies, a number. scores: (K,), between 0 and 1.
+
+    The entropy of a score s is -s log s - (1 - s) log (1 - s), with natural logarithms.
+    """
     return float((-scores * scores.log() - (1 - scores) * (1 - scores).log()).sum())

@@ -227,6 +227,46 @@ def test_of_two_results_too_each_must_be_of_its_type():
     assert verdict(any_number, lambda x: (x, x > 1)) == ("right", "")  # its text asks for no type
 
 
+def test_bytes_are_asked_for_by_the_stub():
+    @exercise(cases=lambda: [(torch.arange(4.0),)], truth=lambda x: x.to(torch.uint8))
+    def grey(x):
+        """As bytes, uint8."""
+        return x.to(torch.uint8)
+
+    assert verdict(grey, lambda x: x.byte()) == ("right", "")
+    says = "right, but of type torch.float32: what comes next needs torch.uint8, say by `.to(torch.uint8)`"
+    assert verdict(grey, lambda x: x) == ("wrong", says)
+
+
+def test_what_an_answer_does_to_a_model_is_seen():
+    """Not only what it says of it."""
+    learn = lambda result, model: {"weight": int(model.weight.requires_grad), "what is returned": result}  # noqa: E731
+
+    @exercise(
+        cases=lambda: [(torch.nn.Linear(2, 3, bias=False),)],
+        truth=lambda model: {"weight": 0, "what is returned": 6},
+        seen=learn,
+        mistakes={"requires_grad_(False) ⇒ requires_grad_(True)": "it still learns"},
+    )
+    def freeze(model):
+        """Freeze it; how many numbers?"""
+        model.requires_grad_(False)
+        return model.weight.numel()
+
+    def too_few(model):
+        return freeze(model) - 1
+
+    for answer, says in (
+        (lambda model: freeze(model), ("right", "")),
+        (lambda model: model.weight.numel(), ("wrong", "it still learns")),
+        (too_few, ("wrong", "what is returned: it is 5, expected 6")),
+        (lambda model: print(end=""), ("wrong", "it returns None. Is a `return` missing?")),
+        (lambda model: model.wait, ("wrong", "AttributeError")),
+    ):
+        status, said = verdict(freeze, answer)
+        assert (status, says[1] in said) == (says[0], True)
+
+
 def test_an_endless_loop_ends(monkeypatch):
     monkeypatch.setattr(judge_module, "SECONDS", 0.2)
     start = time.monotonic()

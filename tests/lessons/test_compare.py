@@ -24,6 +24,9 @@ X = torch.arange(6.0).view(2, 3)
         ("4", 3, "expected a number, got str"),
         (np.float32(3), 3.0, None),
         ((np.float32(4), np.int64(2)), [3.0, 2], "1 of 2 values differ; the first, at [0], is 4, expected 3"),
+        ((np.float64(0.1), 3), [0.1, 3], None),
+        ((torch.tensor(4.0), torch.tensor(2)), [4.0, 2], None),
+        ([torch.ones(1), 1], [1, 1], "expected 2 numbers, but [0] is a tensor of shape (1,)"),
         (X, X + torch.eye(2, 3), "2 of 6 values differ; the first, at [0, 0], is 0, expected 1"),
         ((X, X + 1), (X + 1, X), "the two results are swapped"),
         ({"a": X, "b": 2}, {"b": 2, "a": X}, None),
@@ -38,3 +41,8 @@ X = torch.arange(6.0).view(2, 3)
 def test_differences(got, want, says):
     assert difference(got, want) == says
     assert close(got, want) == (says is None)
+
+
+def test_numbers_of_python_are_not_rounded():
+    assert close([np.float64(0.1), 3], [0.1, 3], tolerance=1e-12)
+    assert not close(0.1 + 1e-9, 0.1, tolerance=1e-12)

@@ -34,6 +34,7 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
     elif isinstance(want, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(want):
             return f"expected {len(want)} numbers, got {_kind(got)}"
+        got = [each.item() if isinstance(each, Tensor) and not each.dim() else each for each in got]
         if not _numbers(got):
             first = next(i for i, each in enumerate(got) if not _numbers([each]))
             return f"expected {len(want)} numbers, but [{first}] is {_kind(got[first])}"
@@ -41,7 +42,7 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
         return f"expected a number, got {_kind(got)}"
     if isinstance(want, int) and isinstance(got, int):  # of any size
         return None if got == want else f"it is {got}, expected {want}"
-    ours, theirs = torch.as_tensor(got), torch.as_tensor(want)
+    ours, theirs = _tensor(got), _tensor(want)
     told = first_difference(ours, theirs.view_as(ours), tolerance)
     return None if told == EQUAL else told
 
@@ -81,6 +82,14 @@ def first_difference(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> str:
     at = f"[{', '.join(map(str, first))}]"
     both = f"is {_short(got[first])}, expected {_short(want[first])}"
     return f"{len(cells)} of {differ.numel()} values differ; the first, at {at}, {both}"
+
+
+def _tensor(value: Any) -> Tensor:
+    """Numbers of Python and NumPy as they are: float32 would round both sides, or one of them."""
+    if isinstance(value, Tensor):
+        return value
+    made = torch.as_tensor(value)
+    return torch.as_tensor(value, dtype=torch.float64) if made.is_floating_point() else made
 
 
 def _numbers(value: Any) -> bool:

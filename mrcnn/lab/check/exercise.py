@@ -51,6 +51,8 @@ class Exercise:
         hints: from a question to nearly the line.
         extra: whether the lesson can be finished without it.
         tolerance: absolute and relative, for the rounding of float32 sums in another order.
+        seen: of a function that changes a model: makes what is judged, and compared with `truth`, of its result and
+            the arguments as it left them.
     """
 
     function: Callable
@@ -60,6 +62,7 @@ class Exercise:
     hints: Sequence[str] = ()
     extra: bool = False
     tolerance: float = 1e-4
+    seen: Callable | None = None
     language = "python"
 
     @property

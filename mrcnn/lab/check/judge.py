@@ -97,7 +97,7 @@ def _to_go_on_with(exercise: Exercise | KernelExercise, answer: Any, right: bool
 def judge_function(exercise: Exercise, answer: Callable) -> None:
     """Raise Wrong unless the answer gives what is true in every case."""
     cases = exercise.cases()
-    got = [_tried(answer, case) for case in cases]
+    got = [_tried(answer, case, exercise.seen) for case in cases]
     wrong = next(
         (told for each, case in zip(got, cases, strict=True) if (told := _problem(exercise, answer, each, case))), None
     )
@@ -105,7 +105,8 @@ def judge_function(exercise: Exercise, answer: Callable) -> None:
         return
     for sentence, mutant in zip(exercise.mistakes.values(), exercise.mutants, strict=True):
         mistaken = exercise.make(mutant)
-        if all(_same(each, _tried(mistaken, case), exercise) for each, case in zip(got, cases, strict=True)):
+        tries = (_tried(mistaken, case, exercise.seen) for case in cases)
+        if all(_same(each, tried, exercise) for each, tried in zip(got, tries, strict=True)):
             raise Wrong(sentence)
     raise Wrong(wrong)
 
@@ -122,7 +123,7 @@ def _problem(exercise: Exercise, answer: Callable, got: Any, case: tuple) -> str
     if told := difference(got, want, exercise.tolerance):
         return told + _of_case(exercise, case)
     learns = any(isinstance(value, Tensor) and value.requires_grad for value in case)
-    return (_without_gradient(got, want) if learns else None) or _wrong_type(got, want, "int64" in exercise.stub)
+    return (_without_gradient(got, want) if learns else None) or _wrong_type(got, want, exercise.stub)
 
 
 def _without_gradient(got: Any, want: Any) -> str | None:
@@ -138,21 +139,23 @@ def _without_gradient(got: Any, want: Any) -> str | None:
     )
 
 
-def _wrong_type(got: Any, want: Any, int64: bool) -> str | None:
-    """Whether a right table is of a type that what comes next cannot use. `int64`: the stub asks for it."""
+def _wrong_type(got: Any, want: Any, stub: str) -> str | None:
+    """Whether a right table is of a type that what comes next cannot use: bool, and whole numbers if the stub names
+    their type."""
     if isinstance(want, dict):
-        told = ((name, _wrong_type(got[name], want[name], int64)) for name in want)
+        told = ((name, _wrong_type(got[name], want[name], stub)) for name in want)
         return next((f"{name}: {found}" for name, found in told if found), None)
     if isinstance(want, tuple | list):
-        found = [_wrong_type(ours, theirs, int64) for ours, theirs in zip(got, want, strict=True)]
+        found = [_wrong_type(ours, theirs, stub) for ours, theirs in zip(got, want, strict=True)]
         first = next((i for i, told in enumerate(found) if told), None)
         return None if first is None else f"result number {first + 1} of {len(want)}: {found[first]}"
     if not isinstance(want, Tensor) or not want.dim() or got.dtype == want.dtype:
         return None
     if want.dtype == torch.bool:
         return f"right, but of type {got.dtype}: yes and no are torch.bool, and what comes next needs them so"
-    if want.dtype == torch.int64 and int64:
-        return f"right, but of type {got.dtype}: what comes next needs torch.int64, say by `.long()`"
+    by = {torch.int64: ".long()", torch.uint8: ".to(torch.uint8)"}.get(want.dtype)
+    if by and str(want.dtype).removeprefix("torch.") in stub:
+        return f"right, but of type {got.dtype}: what comes next needs {want.dtype}, say by `{by}`"
     return None
 
 
@@ -170,8 +173,9 @@ def _same(a: Any, b: Any, exercise: Exercise) -> bool:
     return close(a, b, exercise.tolerance)
 
 
-def _tried(function: Callable, case: tuple) -> Any:
-    """What the function gives, or the exception that it raises. It must end, and leave its arguments as they are."""
+def _tried(function: Callable, case: tuple, seen: Callable | None = None) -> Any:
+    """What the function gives, or what is `seen` of that and its arguments, or the exception that it raises. It must
+    end, and leave its tensors as they are."""
     given = _copied(case)
     within = [[(tensor, tensor.detach().clone()) for tensor in _tensors_within(value)] for value in case]
     without = [tensor for pairs in within for tensor, _ in pairs if tensor.is_leaf and tensor.grad is None]
@@ -179,6 +183,8 @@ def _tried(function: Callable, case: tuple) -> Any:
         with torch.random.fork_rng(devices=[]), _time_limit(SECONDS):
             torch.manual_seed(0)
             result = function(*given)
+        if seen is not None and result is not None:
+            result = seen(result, *given)
     except Exception as problem:
         result = problem
     for tensor in without:
