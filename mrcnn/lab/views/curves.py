@@ -66,8 +66,9 @@ def curves(*panels: Panel, width: float = 10.8, height: float = 3.4) -> View:
                            markevery=every, label=name, capsize=3)  # fmt: skip
         if panel.log:
             where.set_xscale("log")
-            last = max(max(xs) for xs, _ in panel.lines.values())
-            ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n <= last]
+            every = [x for xs, _ in panel.lines.values() for x in xs]
+            marks = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+            ticks = [n for n in marks if min(every) <= n <= max(every)]
             where.set_xticks(ticks, [str(n) for n in ticks])
             where.minorticks_off()
         where.set_title(panel.title, fontsize=LETTERS + 1, loc="left", color=INK, weight="bold")
