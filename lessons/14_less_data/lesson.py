@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Learning with less data
 #
-# Labels cost hours, pictures hardly anything: six ways to get along with few labels, and how many labelled pictures each of
+# Labels cost hours, pictures hardly anything: ways to get along with few labels, and how many labelled pictures each of
 # them is worth.
 #
 # **You will** paste objects from picture to picture, freeze a network, make labels out of a model's answers, and read a
 # curve that says what all this gains, without being fooled by luck.
 #
-# **Time** about 60 minutes. **Know first** masks (lesson 01), batch norm (02), training (12), AP (13).
+# **Time** about 80 minutes; to rest, stop before "The study". **Know first** masks (lesson 01), batch norm (02), training (12), AP (13).
 #
 # **Files** `mrcnn/data/augment.py`, `mrcnn/engine/freeze.py`, `mrcnn/engine/pseudo_labels.py`, `benchmarks/less_data.py`.
 
@@ -38,10 +38,10 @@ torch.set_num_threads(1)  # our pictures are so small that a second thread would
 # %% [markdown]
 # ## A picture first
 #
-# On top is what the small model of this package knows, by the thousand: people and solid things. Below is what we want to
-# find now: six other kinds of things, drawn in ink. Nothing is filled. The inside of a thing looks like the paper around it,
-# so colour does not tell where it is; only lines do, and there are other lines as well. Under each picture stands what the
-# model says of it.
+# The upper row is what the small model of this package has learned from, by the thousand: people and solid things. The lower row
+# is what we want to find now: six other kinds of things, drawn in ink. Nothing is filled. The inside of a thing looks like the
+# paper around it, so colour does not tell where it is; only lines do, and there are other lines as well. Above each picture
+# stands what is there. Drawn in it is what the model finds, with its scores in percent.
 
 # %% tags=["cover"]
 known, drawings = Playground(5, seed=3), Playground(5, seed=3, style="ink")
@@ -55,7 +55,7 @@ pictures.what_it_says(model, known, drawings)
 #
 # We train twice for 100 steps on the 30 drawings: once from random weights, and once from the weights of that useless
 # model, with last layers that are random, as the classes are new. This second way is **fine-tuning**. AP is measured on 60
-# other drawings.
+# other drawings. What do you expect?
 
 # %%
 my_scratch = None  # AP of masks
@@ -84,28 +84,29 @@ for name, each in (("from random weights", scratch), ("fine-tuned", tuned)):
 print(f"You said: {my_scratch} and {my_tuned}")
 
 # %% [markdown]
-# People taught it something about houses and fish. What can that be? Its first layers answer to edges, corners and strokes;
+# Pictures of people and balls taught it something about houses and fish. What can that be? Its first layers answer to edges, corners and strokes;
 # its RPN knows how a box is drawn around *something*; its mask head, how an outline becomes a mask. Only what the things
 # are called is new.
 #
-# 100 steps are a beginning. The study below has 600 for each training, and says how much of this is left.
+# So few steps are a beginning. The study below trains for longer, and says how much of this is left.
 #
 # ## Build it: more pictures out of few
 #
 # A drawing that is mirrored is another drawing, with labels that cost nothing. Lesson 10 mirrored poses. Masks allow more:
 # cut the things out of one picture and lay them over another. This is **copy-paste**. Each thing then comes on other paper,
-# with other neighbours, and half hidden.
+# with other neighbours, and some are half hidden. A mask may then have to lose pixels: each pixel belongs to the one thing
+# that is seen there.
 
 # %% exercise="paste"
 
 # %%
-pairs = [(0, 1), (4, 7)]
+pairs = [(0, 1), (4, 7)]  # `exercises.two` gives two drawings, each with its masks
 pictures.pasted([(exercises.two(*pair), paste(*exercises.two(*pair))) for pair in pairs], lab.whose(paste))
 
 # %% [markdown]
 # The edges look wrong: paper of one colour on paper of another. One would think that a network learns to see the seams
-# and nothing else. The paper on copy-paste tried to smooth them and gained nothing. Half of the things in such a
-# picture are still its own, without seams.
+# and nothing else. The paper on copy-paste tried to smooth them and gained nothing. Other things in such a picture are its own,
+# without seams.
 #
 # ### Break it
 #
@@ -121,14 +122,14 @@ cover = over.any(0)
 print(f"{int((masks & cover).sum())} pixels would have two owners. You said: {my_false_loss!r}")
 
 # %% [markdown]
-# The mask loss: inside the lower thing's box it would be told to mark pixels that show another thing. Boxes suffer too,
-# where the covered part was the outermost: nobody can see how far it went.
+# The mask loss: for the lower thing it would ask for pixels that show another thing. The losses of the boxes suffer too, where
+# the covered part was the outermost: nobody can see how far it went.
 #
 # ## Build it: learn less of the network
 #
-# Fewer numbers that learn, less to learn by heart: 30 pictures cannot say much about a hundred thousand weights. So freeze what is
-# good already: its weights stay as they are. A batch norm has a second way to change (lesson 02): in training mode it follows the
-# pictures that it sees, without any gradient.
+# Fewer numbers that learn, less to learn by heart: 30 pictures cannot say much about all the weights of a network. So freeze what
+# is good already: its weights get no gradient and stay as they are. A batch norm has a second way to change (lesson 02): in
+# training mode its running statistics follow the pictures that it sees, without any gradient. In evaluation mode they stay.
 
 # %% exercise="train_only"
 
@@ -156,8 +157,8 @@ print(
 )
 
 # %% [markdown]
-# The features were made for filled things. What is frozen cannot learn that only lines count. Freezing is safe where the new
-# pictures look like the old ones.
+# The features were made for filled things. What is frozen cannot learn that only lines count. Freezing is for new pictures
+# that look like the old ones.
 #
 # ## Build it: labels by a model
 #
@@ -165,14 +166,16 @@ print(
 # labels: **pseudo-labels**. A **student** then learns from them as well. What does it learn that the teacher does not know? It sees
 # the picture scaled, cut and recoloured. The teacher had the easy one.
 #
-# A score says that something is there. It does not say that the box is right to the pixel, nor the mask. So these are not
-# taught: the loss skips boxes that are not `exact`, and masks that are all 0.
+# A score says that something is there. It does not say that the box is right to the pixel, nor the mask. So only class and
+# objectness are taught: a target can say that its boxes are not `exact`, and the losses of the deltas skip them; the mask
+# loss skips masks that are all 0.
 
 # %% exercise="pseudo_target"
 
 # %% [markdown]
-# From which score on? These drawings have labels after all, which we had put aside, so the teacher can be marked. **Predict**:
-# at which threshold are 9 of 10 pseudo-labels right? How many of 10 things have one then?
+# From which score on shall they count? Our 60 drawings "without labels" do have some, put aside, so the teacher can be given
+# marks: a pseudo-label is right if a thing of its class lies there, at an IoU of 0.5. **Predict**: from which threshold on are 9
+# of 10 pseudo-labels right? How many of 10 things have one then?
 
 # %%
 my_threshold, my_found = None, None
@@ -193,6 +196,7 @@ for threshold in thresholds:
         f"from {threshold:.2f} on: {said:4} pseudo-labels, {right[-1]:4.0%} right, {share[-1]:4.0%} of the things found"
     )
 print(f"by code that is {lab.whose(pseudo_target)}. You said: {my_threshold} and {my_found}")
+print(f"The library's threshold, if you choose none: {settings.pseudo_score}")
 curves(
     Panel(
         "Pseudo-labels of the fine-tuned model", "the score from which on they count",
@@ -203,8 +207,8 @@ curves(
 
 # %% [markdown]
 # There is no good threshold, only a trade. Low: false labels, and a student that learns the teacher's errors. High: things
-# without a label, and these are taught as *background*, which is false as well. The library's default is
-# 0.7. (Ours, after 100 steps, is hardly ever that sure.)
+# without a label, and these are taught as *background*, which is false as well. (Our teacher has seen few steps, and is
+# hardly ever as sure as the library asks.)
 #
 # A teacher that stays as it was cannot get better. The **mean teacher** is a running average of the student's own weights
 # (lesson 12 averages weights, too): the student learns, the average follows, and its labels improve. `mrcnn train
@@ -212,32 +216,41 @@ curves(
 #
 # ## The study
 #
-# Now the curve that this lesson is about. `benchmarks/less_data.py` trains eleven methods with 10, 30, 100 and 300 labelled
-# drawings, each with several seeds. A seed chooses the labelled drawings, the random weights and the order. 500 other drawings are the
-# test. This takes hours; the results are in the repository.
+# Now the curve that this lesson is about. `benchmarks/less_data.py` trains each method with 10, 30, 100 and 300 labelled
+# drawings, with up to three seeds. A seed chooses the labelled drawings, the random weights and the order. The test is on many
+# other drawings, the same for all. This takes hours; the results are in the repository.
+#
+# | method | what it does |
+# |---|---|
+# | `scratch`, `tuned` | from random weights; fine-tuned, as above |
+# | `jitter` | `tuned`, with changes of scale and colour |
+# | `paste` | `jitter`, and copy-paste |
+# | `scratch_paste` | the same from random weights |
+# | `frozen_2`, `frozen_5`, `last` | `tuned`, with the first two of the body's five stages frozen; all five; all but the last layers |
+# | `pseudo`, `mean_teacher` | half of the steps as `tuned`; then also with pseudo-labels for 2,000 more drawings, by the model of the first half, or by a mean teacher |
+# | `all` | `paste` and `mean_teacher` |
 
 # %%
-cells = json.loads(Path("../../benchmarks/results/less_data.json").read_text())["cells"]
+study = json.loads(Path("../../benchmarks/results/less_data.json").read_text())
+cells, costs = study["cells"], study["costs"]
 sizes, seeds = [10, 30, 100, 300], [0, 1, 2]
 
 
-def measured(method, size, kind="segm"):
-    """AP of each seed there is."""
-    names = [f"steps {method} {size} {seed}" for seed in seeds]
-    return [cells[name][kind]["AP"] for name in names if name in cells]
+def measured(method, size, budget="steps"):
+    """AP of masks of each seed there is."""
+    names = [f"{budget} {method} {size} {seed}" for seed in seeds]
+    return [cells[name]["segm"]["AP"] for name in names if name in cells]
 
 
-def middle(values):
-    return sum(values) / len(values)
-
-
+[equal] = {cell["steps"] for name, cell in cells.items() if name.startswith("steps ")}
 print(f"{len(cells)} trainings, {sum(cell['seconds'] for cell in cells.values()) / 3600:.1f} hours of one core,")
-print(f"on {', '.join(sorted({cell['cpu'] for cell in cells.values()}))}")
+print(
+    f"on {', '.join(sorted({cell['cpu'] for cell in cells.values()}))}. At first we look at those of {equal} steps each"
+)
 
 # %% [markdown]
-# **Predict**, before you draw it: with 30 labelled drawings, which is the best of these? `tuned`; `frozen_5` (the whole body
-# frozen); `last` (all but the last layers); `paste` (tuned, with copy-paste and changes of scale and colour); `mean_teacher`
-# (with 2,000 drawings without labels). And how many drawings does `scratch` need to reach it?
+# **Predict**, before you draw it: with 30 labelled drawings, which of `tuned`, `frozen_5`, `last`, `paste` and `mean_teacher` is
+# the best? And how many labelled drawings does `scratch` need to reach it?
 
 # %%
 my_best, my_number = "", None
@@ -250,69 +263,127 @@ groups = {
 }
 
 
-def runs(method):
-    """AP of masks, (seeds, sizes), of each seed that has all sizes; (sizes,) where that is one."""
-    names = [[f"steps {method} {size} {seed}" for size in sizes] for seed in seeds]
-    table = torch.tensor([[cells[name]["segm"]["AP"] for name in row] for row in names if cells.keys() >= set(row)])
-    return table.squeeze(0)
+def curve(method, budget="steps", sizes=sizes):
+    """The sizes that it was trained with, and AP of masks there: of all seeds, (seeds, sizes), or else of the first."""
+    found = {n: measured(method, n, budget) for n in sizes if f"{budget} {method} {n} 0" in cells}
+    if found and all(len(each) == len(seeds) for each in found.values()):
+        return [*found], torch.tensor([*found.values()]).T
+    return [*found], torch.tensor([each[0] for each in found.values()])
 
 
-drawn = {method: runs(method) for group in groups.values() for method in group}
-print("seeds:", ", ".join(f"{method} {len(table.view(-1, 4))}" for method, table in drawn.items()))
+drawn = {method: curve(method) for group in groups.values() for method in group}
+print("seeds:", ", ".join(f"{method} {len(aps) if aps.dim() == 2 else 1}" for method, (xs, aps) in drawn.items()))
 curves(
     *(
-        Panel(
-            title,
-            "labelled drawings",
-            {m: (sizes, drawn[m]) for m in group if len(drawn[m])},
-            log=True,
-            limits=(0, 0.8),
-        )
+        Panel(title, "labelled drawings", {m: drawn[m] for m in group if len(drawn[m][0])}, log=True, limits=(0, 0.8))
         for title, group in groups.items()
     )
 )
 
 # %% [markdown]
-# Each point is the mean of its seeds; where there are several, a bar is one standard deviation to either side.
+# Each point is the mean of its seeds. Where a curve has bars, they reach one standard deviation to either side; a curve without
+# bars is one seed.
 #
-# - **Where to begin** matters most. Trained weights are ahead at every size, though they were trained on other things.
+# - **Where to begin** matters most. In the first panel trained weights are ahead at every size, though they were trained on
+#   other things.
 # - **Freezing costs**, and the more is frozen the more: the style is new, so early layers have something to learn.
 # - **Changes of scale and copy-paste** help most where there is least. From random weights, with 300 drawings and few steps,
 #   they do harm: the network has not even learned what it is shown.
-# - **Pseudo-labels** gain little, and `all`, which has copy-paste too, is *behind* `paste` alone. In equal steps there is a
-#   price: half of each batch has no true labels. The papers train for many times as long.
+# - **Pseudo-labels** gain little at best, and `all`, which has copy-paste too, gains nothing over `paste` alone. In equal steps
+#   there is a price: half of each batch has no true labels. The papers train for many times as long.
 #
 # ## Build it: luck, and worth
 #
-# Two points that differ by less than their bars: is one method better? The bars are wide mostly because 30 *other* drawings are
-# luckier or less lucky. But a seed gave the same drawings to all methods. So compare seed by seed.
+# Two points that differ by less than their bars: is one method better? Part of a bar is the luck of the drawings: some 30 teach
+# more than others. But a seed gave the same drawings to all methods. So subtract seed by seed, and this luck is gone. The mean of
+# the gains is what we want to know. How sure is it? Their standard deviation (with n - 1, as there are so few), divided by the
+# root of n, is its standard error (lesson 11): about how far the mean would move with other seeds.
 
 # %% exercise="gain"
 
 # %%
+WIDER = 4.30  # Student's t for three seeds, as in lesson 11: so many standard errors hold the truth 95 times in 100
 print(f"gain over `tuned` in AP of masks, with 30 drawings, by code that is {lab.whose(gain)}:")
 for method in ("scratch", "frozen_2", "frozen_5", "last", "jitter", "paste", "pseudo", "mean_teacher", "all"):
     mean, error = gain(measured(method, 30), measured("tuned", 30))
-    print(f"{method:<14}{mean:+.3f} ± {error:.3f}   {'more than luck' if abs(mean) > 3 * error else ''}")
+    print(f"{method:<14}{mean:+.3f} ± {error:.3f}   {'more than luck?' if abs(mean) > WIDER * error else ''}")
+
+nothing = torch.randn(100_000, len(seeds), generator=torch.Generator().manual_seed(0))  # gains that are luck alone
+beyond = nothing.mean(1).abs() > WIDER * nothing.std(1) / len(seeds) ** 0.5
+print(f"of methods that change nothing, {beyond.float().mean():.0%} would be called more than luck as well")
 
 # %% [markdown]
-# Three standard errors are a rough rule; with three seeds nothing better can be had.
+# So with three seeds, be modest: one such line does not prove much, least of all when you look at nine. A gain that is very
+# many errors wide, or comes again at other sizes, is another matter.
 #
-# AP is hard to sell. "As good as with 200 labelled drawings" is not. So read the curve sideways.
+# Few people know what a gain in AP is worth. "As good as with 200 labelled drawings" is clear to all who must pay for labels.
+# So read the curve sideways: from an AP to the number of drawings. The curve is that of `scratch`.
 
 # %% exercise="worth"
 
 # %%
-scratch_curve = [middle(measured("scratch", n)) for n in sizes]
+scratch_curve = [statistics.mean(measured("scratch", n)) for n in sizes]
 print(f"so many drawings is it worth, from scratch, by code that is {lab.whose(worth)}:")
+print(f"{'with':<14}" + "".join(f"{n:<13}" for n in sizes))
 for method in ("scratch_paste", "tuned", "last", "paste", "mean_teacher", "all"):
-    told = {n: worth(sizes, scratch_curve, middle(measured(method, n))) for n in sizes if measured(method, n)}
-    ends = {n: f"{number:.0f}" if number < sizes[-1] else "300 or more" for n, number in told.items()}
-    print(f"{method:<14}" + "".join(f"{n:>6} → {end:<13}" for n, end in ends.items()))
+    told = [measured(method, n) and worth(sizes, scratch_curve, statistics.mean(measured(method, n))) for n in sizes]
+    ends = [f"{n:.0f}" if n and n < sizes[-1] else "300 or more" if n else "-" for n in told]
+    print(f"{method:<14}" + "".join(f"{end:<13}" for end in ends))
 print(f"You said: {my_best} and {my_number}")
 
 # %% [markdown]
-# All this is in equal steps. Who can train for longer should ask again: a network from random weights would gladly go on.
+# Much lies beyond the end of the curve: from 100 to 300 drawings `scratch` hardly rises. In so few steps it cannot use more.
+#
+# ## Equal steps, equal time, three times as long
+#
+# All this was in equal steps, which is not the same as equal time: a step of `last` is cheap. And a network from random weights
+# might get much better if it went on. **Predict**: `last`, in the time of `tuned`: is it as good then? Of the lead of `paste` over `scratch`, how
+# much is left when both train three times as long?
+
+# %%
+my_last_in_time, my_lead = "", ""
+
+
+# %%
+def both(method, size, budget):
+    """AP of masks in equal steps and in this budget, of each seed that has both, (seeds, 2)."""
+    names = [[f"{each} {method} {size} {seed}" for each in ("steps", budget)] for seed in seeds]
+    return torch.tensor([[cells[name]["segm"]["AP"] for name in pair] for pair in names if cells.keys() >= {*pair}])
+
+
+def changes(tables):
+    told = ("{}: {:.3f} → {:.3f}".format(n, *table.mean(0)) for n, table in tables.items() if len(table))
+    return "   ".join(told) or "not trained yet"
+
+
+print("a step costs, beside one of tuned:", ", ".join(f"{method} {cost:.2f}" for method, cost in costs.items()))
+panels = []
+for title, budget, methods in (
+    ("In the time of tuned", "time", ("last", "all")), ("Three times the steps", "long", ("scratch", "paste")),
+):  # fmt: skip
+    lines = {f"tuned, {equal}": curve("tuned")} if budget == "time" else {}
+    more = {method: {n: both(method, n, budget) for n in sizes} for method in methods}
+    for method, tables in more.items():
+        lines[f"{method}, {equal}"] = curve(method, sizes=[*sizes, 1000, 3000])
+        [steps] = {cell["steps"] for name, cell in cells.items() if name.startswith(f"{budget} {method} ")} or "?"
+        lines[f"{method}, {steps}"] = curve(method, budget, [*sizes, 1000, 3000])
+        print(f"{method:<8}{equal} → {steps} steps   {changes(tables)}")
+    if budget == "long":
+        pairs = {n: (more["paste"][n], more["scratch"][n]) for n in sizes}
+        lead = {n: ahead - behind for n, (ahead, behind) in pairs.items() if len(ahead) == len(behind)}
+        print(f"lead of paste over scratch   {changes(lead)}")
+    lines = {name: line for name, line in lines.items() if line[0]}
+    panels.append(Panel(f"{title}: method, steps", "labelled drawings", lines, log=True, limits=(0, 1)))
+print(f"You said: {my_last_in_time!r} and {my_lead!r}")
+curves(*panels)
+
+# %% [markdown]
+# (A line or a curve that is not here has not been trained yet: `python benchmarks/less_data.py --only time`, or `--only long`.
+# `scratch` may have more drawings than the others.)
+#
+# More steps help little where a method is held back by what it may change, and much where it is held back by their number.
+# Which of the two holds back `last`, and which `scratch`? So "how much better" has no answer without "in how much time",
+# and what a method was worth above, in labelled drawings, it is worth for one number of steps.
 #
 # ### One cell of it, by yourself
 #
@@ -322,7 +393,8 @@ print(f"You said: {my_best} and {my_number}")
 #
 # ### Extra: which pictures shall be labelled?
 #
-# A model can say which pictures it is unsure of. Label those first, and it might learn more from each.
+# A model can say which pictures it is unsure of. Label those first, and it might learn more from each. How unsure a single
+# answer is, its entropy says: most at a score of one half, and nothing at 0 and at 1.
 
 # %% exercise="uncertainty"
 
@@ -335,7 +407,7 @@ print(f"on average {sum(counts[k] for k in chosen) / 10:.1f}; of all 60 {sum(cou
 
 # %% [markdown]
 # A trap: the sum is large where there is *much*, and outlining takes its time per thing, not per picture. Ten such pictures
-# cost more than ten others. Who compares must count the things that were labelled.
+# cost more than ten others. For a fair comparison, count the things that were labelled, not the pictures.
 #
 # ## Now find it in the real file
 #
