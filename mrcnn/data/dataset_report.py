@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pycocotools import mask as rle
 
-from .coco import CocoDataset, quote
+from .annotations import Object, Picture, clipped_box
+from .coco import CocoDataset, encode_mask, quote
 
 SMALL, LARGE = 32**2, 96**2  # COCO's limits of area, in pixels
+FITS, FAR_OFF = 0.8, 0.7  # IoU of a box with its mask's own: at least, and less than
 
 
 @dataclass
@@ -76,8 +79,10 @@ def report(
     result.problems = [*found.problems, *missing, *broken]
     result.sizes = [(picture.width, picture.height) for picture in found.pictures]
     counts = Counter({name: 0 for name in dataset.categories[1:]})
-    for index in range(len(found.pictures)):
+    corners = []
+    for index, picture in enumerate(found.pictures):
         objects = found.objects(index)
+        corners += [str(one.id) for one in objects if has_corners(one, picture)]
         result.empty_pictures += not objects
         for one in objects:
             counts[dataset.categories[one.label]] += 1
@@ -89,4 +94,27 @@ def report(
             result.medium += SMALL <= area < LARGE
             result.large += area >= LARGE
     result.objects = dict(counts.most_common())
+    if corners:
+        result.problems.append(
+            f"annotation {quote(corners, ', ')}: the box is far from its mask, and would fit it if read as "
+            "x1, y1, x2, y2; COCO wants x, y, width, height"
+        )
     return result
+
+
+def has_corners(one: Object, picture: Picture) -> bool:
+    """Whether the mask says that the box was written as x1, y1, x2, y2, where x, y, width, height is wanted."""
+    x1, y1, x2, y2 = one.bbox
+    as_corners = clipped_box((x1, y1, x2 - x1, y2 - y1), picture)
+    if one.segmentation is None or as_corners is None:  # hardly any sound box comes further: no mask is drawn for it
+        return False
+    x, y, width, height = rle.toBbox(encode_mask(one, picture)).tolist()
+    around = (x, y, x + width, y + height)
+    return iou(as_corners, around) >= FITS and iou(clipped_box(one.bbox, picture), around) < FAR_OFF
+
+
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Of two boxes x1, y1, x2, y2, at least one of them with a size."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)

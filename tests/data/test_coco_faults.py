@@ -5,7 +5,7 @@ import time
 import pytest
 from PIL import Image
 from pycocotools import mask as rle
-from small_coco import H, W, changed, content, write
+from small_coco import TRIANGLE, H, W, changed, content, write
 
 from mrcnn.data import CocoDataset, PictureError, report
 from mrcnn.data.annotations import run_lengths
@@ -48,6 +48,43 @@ def test_broken_pictures(tmp_path, kind):
     assert [image["id"] for image in dataset.coco()["images"]] == [7, 9]
     assert [dataset[k][1]["image_id"] for k in range(2)] == [7, 9]
     assert message.split(":")[0] in str(report(*arguments))
+
+
+def as_corners(bbox: list) -> list:
+    x, y, width, height = bbox
+    return [x, y, x + width, y + height]
+
+
+def test_boxes_written_as_corners_are_told_by_their_masks(tmp_path):
+    """In one sentence, however many: 102 has run lengths, 103 is a crowd, 104 has no mask that could tell."""
+    whole = content()
+    assert report(*write(tmp_path, whole)).problems == []
+    whole["annotations"][0]["segmentation"] = [TRIANGLE]
+    for one in whole["annotations"]:
+        one["bbox"] = as_corners(one["bbox"])
+    whole["annotations"][2]["bbox"] = [10, 3, 11, 9]
+    assert report(*write(tmp_path, whole)).problems == [
+        "annotation 101, 102, 103: the box is far from its mask, and would fit it if read as x1, y1, x2, y2; "
+        "COCO wants x, y, width, height"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bbox", "polygon"),
+    [
+        ([0, 0, 20, 15], [0, 0, 20, 0, 20, 15, 0, 15]),  # at the corner: both readings are the same box
+        ([1, 1, 10, 10], [1, 1, 10, 1, 10, 10, 1, 10]),  # a pixel too wide, which is common
+        ([2, 2, 30, 20], [15, 10, 32, 10, 32, 22, 15, 22]),  # far off, but corners would not fit either
+        ([2, 2, 30, 20], [50, 2, 60, 2, 60, 20]),  # a mask beyond the picture: no pixel is its own
+    ],
+)
+def test_other_boxes_are_not_called_corners(tmp_path, bbox, polygon):
+    """Only a box that is far from its mask as it stands, and fits it as corners."""
+    whole = content()
+    whole["annotations"] = [
+        {"id": 1, "image_id": 7, "category_id": 18, "bbox": bbox, "iscrowd": 0, "segmentation": [polygon]}
+    ]
+    assert report(*write(tmp_path, whole)).problems == []
 
 
 def test_no_readable_picture_at_all(tmp_path):

@@ -33,11 +33,13 @@ def difference(got: Any, want: Any, tolerance: float = 1e-4) -> str | None:
             return f"expected shape {tuple(want.shape)}, got {tuple(got.shape)}"
     elif isinstance(want, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(want):
-            return f"expected {len(want)} numbers, got {_kind(got)}"
+            advice = "; `.tolist()` makes a list of it" if hasattr(got, "tolist") else ""
+            return f"expected {len(want)} numbers, got {_kind(got)}{advice}"
         got = [each.item() if isinstance(each, Tensor) and not each.dim() else each for each in got]
         if not _numbers(got):
             first = next(i for i, each in enumerate(got) if not _numbers([each]))
-            return f"expected {len(want)} numbers, but [{first}] is {_kind(got[first])}"
+            advice = "; `.item()` is its number" if isinstance(got[first], Tensor) and got[first].numel() == 1 else ""
+            return f"expected {len(want)} numbers, but [{first}] is {_kind(got[first])}{advice}"
     elif not isinstance(got, Real | Tensor) or (isinstance(got, Tensor) and got.numel() != 1):
         return f"expected a number, got {_kind(got)}"
     if isinstance(want, int) and isinstance(got, int):  # of any size
