@@ -37,7 +37,7 @@ def check_number(name: str, value) -> float:
         number = float(value)
     except OverflowError:  # a whole number that no float reaches
         number = math.nan
-    if math.isnan(number):
+    if number != number:  # NaN alone; torch.compile follows this, and not math.isnan
         raise ValueError(f"{name} must be a number; got {value!r}")
     return number
 
