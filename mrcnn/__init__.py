@@ -1,11 +1,19 @@
 """Mask R-CNN from scratch: boxes, masks and keypoints in one forward pass, on hand-written C++ and CUDA ops."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
+
+# OpenMP reads this when torch is imported, so import mrcnn before it: a thread that waits for another spins for some
+# microseconds and then gives the processor up, so that on a busy machine the one that is waited for can have it.
+# (Sleeping at once, as OMP_WAIT_POLICY=PASSIVE asks for, makes steps of training slower: there are thousands of such
+# waits in one.)
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # Where each name comes from. Its module is imported when the name is first asked for.
 _HOMES = {

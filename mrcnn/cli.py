@@ -13,12 +13,6 @@ import click
 
 from mrcnn.engine.settings import AUGMENTATIONS
 
-# OpenMP reads this when torch is imported: a thread that waits for another spins for some microseconds and then gives
-# the processor up, so that on a busy machine the one that is waited for can have it. (Sleeping at once, as
-# OMP_WAIT_POLICY=PASSIVE asks for, makes steps of training slower: there are thousands of such waits in one.)
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -258,6 +258,19 @@ def test_how_results_agree(theirs, both, missing, boxes):
     assert (objects, alone, differences["boxes"]) == (both, missing, boxes)
 
 
+@pytest.mark.parametrize(("detections", "lowest"), [(3, 0.3), (4, 0.05)])
+def test_of_a_full_list_the_last_is_not_certain(detections, lowest):
+    model = mrcnn.playground_rcnn(box={"detections": detections})
+    assert export.lowest_kept(model, torch.tensor([0.9, 0.5, 0.3])) == pytest.approx(lowest)
+
+
+@pytest.mark.parametrize(
+    ("missing", "boxes", "equal"), [(0, 0.04, True), (0, 0.06, False), (1, 0.04, False), (0, float("nan"), False)]
+)
+def test_what_is_equal(missing, boxes, equal):
+    assert export.Comparison((9, 9), 3, missing, {"boxes": boxes, "scores": 0.0}, (1.0, 1.0)).equal() == equal
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
