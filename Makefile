@@ -56,6 +56,7 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/export.py
 
 # For a machine with an NVIDIA GPU, where a network may be missing: it takes the Python that is there.
 gpu-check:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from . import backend, reference
 from .checks import check_finite, check_flag, check_number, check_same_device, check_tensor, values_visible
@@ -144,9 +143,10 @@ def _register(namespace: str) -> None:
 
 
 def _is_channels_last(features: Tensor) -> bool:
-    """As csrc/checks.h has it: channels lie side by side, and the tensor is not plainly contiguous as well. A stride
-    that is not known while a graph is captured is not 1."""
-    return guard_or_false(features.stride(1) == 1) and not features.is_contiguous()
+    """As csrc/checks.h has it: channels lie side by side, and the tensor is not plainly contiguous as well. While a
+    graph is captured a stride may be a symbol, which depends on a size: so it is not 1."""
+    stride = features.stride(1)
+    return isinstance(stride, int) and stride == 1 and not features.is_contiguous()
 
 
 for _namespace in backend.namespaces():
