@@ -473,7 +473,7 @@ lab.show(build_model.fitted, "keypoints =", "return")
 # ## What we left out, and where to read on
 #
 # - **One photograph is no proof.** 18 bricks of one wall say nothing about other walls. Take the test from where the model will be used.
-# - **Other file forms.** One file for programs without Python, such as ONNX, this version does not write.
+# - **Programs without Python.** `mrcnn export --weights model.pt --out model.onnx` writes the whole model as one ONNX file.
 # - **Labelling tools** save hours: CVAT, Label Studio and labelme write COCO's format, or convert to it.
 # - J. Yosinski et al., *How transferable are features in deep neural networks?* (2014), section 4: what trained layers are worth.
 # - K. He et al., *Rethinking ImageNet Pre-training* (2019), section 5: when starting from nothing catches up, and when not.
