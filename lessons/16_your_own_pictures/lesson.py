@@ -417,8 +417,14 @@ plain = mrcnn.to_torchvision(tuned)
 print(f"and for another program: a plain dict of {len(plain)} tensors, such as {next(iter(plain))}")
 
 # %% [markdown]
-# The plain dict is for torchvision, where torchvision has a model of that build; of the playground's it has none.
-#
+# The plain dict is for torchvision, where torchvision has a model of that build; of the playground's it has none. Programs
+# without Python, on phones or in web pages, read **ONNX**: the whole model in one file, from the picture to the outlines. It is kept
+# only if it finds what the model finds:
+
+# %%
+shell("mrcnn export --weights tuned/model.pt --out bricks.onnx --check right.png")
+
+# %% [markdown]
 # ## Larger models, published weights
 #
 # The small model makes every picture small first. For real work start from a large one that has learnt COCO's classes. Its
@@ -473,7 +479,6 @@ lab.show(build_model.fitted, "keypoints =", "return")
 # ## What we left out, and where to read on
 #
 # - **One photograph is no proof.** 18 bricks of one wall say nothing about other walls. Take the test from where the model will be used.
-# - **Programs without Python.** `mrcnn export --weights model.pt --out model.onnx` writes the whole model as one ONNX file.
 # - **Labelling tools** save hours: CVAT, Label Studio and labelme write COCO's format, or convert to it.
 # - J. Yosinski et al., *How transferable are features in deep neural networks?* (2014), section 4: what trained layers are worth.
 # - K. He et al., *Rethinking ImageNet Pre-training* (2019), section 5: when starting from nothing catches up, and when not.
