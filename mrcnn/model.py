@@ -5,9 +5,12 @@ box_head, roi_heads, mask_head, keypoint_head. Boxes, masks and keypoints come f
 R-CNN, He et al., 2017); the mask head, the keypoint head or both can be left out.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 from torch import Tensor, nn
 
 from mrcnn import fused_conv
@@ -17,6 +20,7 @@ from mrcnn.box_head import BoxSettings
 from mrcnn.images import ImageSettings
 from mrcnn.keypoint_head import KeypointSettings
 from mrcnn.mask_head import MaskSettings
+from mrcnn.pictures import to_tensor
 from mrcnn.processor import without_slow_autocast
 from mrcnn.roi_heads import Head, HeadSettings, RoIHeads
 from mrcnn.rpn import RegionProposalNetwork, RPNSettings
@@ -119,6 +123,28 @@ class MaskRCNN(nn.Module):
         per_picture = zip(results, batch.sizes, batch.original_sizes, strict=True)
         return [self.roi_heads.restore(*each) for each in per_picture]
 
+    @torch.no_grad()
+    def predict(self, pictures: Any, min_score: float = 0.0) -> dict[str, Any] | list[dict[str, Any]]:
+        """What is in pictures of any form, in evaluation and without gradients, whatever mode the model is in.
+
+        pictures: a path, a Pillow picture, an array uint8 (H, W, 3), a tensor as for `forward`, or a list of these.
+        Returns for one picture a dict, for a list a list of dicts, of the objects with at least `min_score`: what
+        `forward` gives in evaluation, and `names`, the category of each label (its number, where the model has no
+        names). One picture is looked at after the other, so that no answer depends on its neighbours.
+        Raises PictureError for a file that cannot be read, ValueError or TypeError for what is no picture.
+        """
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score must be 0 to 1, got {min_score}")
+        if isinstance(pictures, list | tuple):
+            return [self.predict(picture, min_score) for picture in pictures]
+        device = next(self.parameters()).device
+        with evaluating(self):
+            (result,) = self([to_tensor(pictures).to(device)])
+        keep = result["scores"] >= min_score
+        result = {name: value[keep] for name, value in result.items()}
+        names = self.labels["categories"] if self.labels else list(map(str, range(self.settings.num_classes)))
+        return result | {"names": [names[label] for label in result["labels"].tolist()]}
+
     # The weights are about to change or to lie idle: what fused_conv keeps of them is dropped.
 
     def train(self, mode: bool = True) -> "MaskRCNN":
@@ -133,3 +159,16 @@ class MaskRCNN(nn.Module):
     def _apply(self, *args, **options) -> "MaskRCNN":  # what to(), float(), cuda() and the like come down to
         fused_conv.forget(self)
         return super()._apply(*args, **options)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the `with` a model is in evaluation mode; afterwards each of its parts is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    if any(modes.values()):
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "mrcnn"
 ROOMS = (
     ("settings", "processor", "files"),
     ("validation",),
+    ("pictures",),
     ("ops",),
     ("sampling",),
     ("fused_conv", "layers"),

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 
+from mrcnn.pictures import PictureError, read_picture
+
 from .coco import CocoDataset
 from .dataset_report import Report, report
 from .folder import PictureFolder
 from .memory import InMemory
-from .pictures import PictureError, read_picture
 from .playground import Playground
 from .write import write_coco
 

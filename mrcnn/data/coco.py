@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
+from mrcnn.pictures import PictureError, read_picture
+
 from .annotations import Annotations, Object, Picture, clipped_box, read_annotations
-from .pictures import PictureError, read_picture
 
 SHOWN = 5  # problems that an error message quotes
 

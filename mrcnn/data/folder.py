@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .pictures import read_picture
+from mrcnn.pictures import read_picture
 
 
 class PictureFolder(Sequence):

@@ -1,11 +1,15 @@
-"""Reading a picture from a file: whatever its form, out comes 8-bit RGB, or an error that names the file."""
+"""A picture as a tensor: whatever its form, out comes RGB, or an error that names the file or the argument."""
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from mrcnn.validation import describe
 
 # What Pillow's readers raise on broken files; a decompression bomb is not an OSError.
 READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -14,6 +18,23 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 class PictureError(ValueError):
     """A picture that is missing, broken, or of another size than its annotations say."""
+
+
+def to_tensor(picture: Any) -> Tensor:
+    """A picture uint8 (3, H, W), RGB, of a path, a Pillow picture or an array uint8 (H, W, 3). A tensor stays as it is.
+
+    Raises PictureError for a file that cannot be read, TypeError for anything else.
+    """
+    if isinstance(picture, Tensor):
+        return picture
+    if isinstance(picture, str | Path):
+        return read_picture(picture)
+    if isinstance(picture, Image.Image):
+        return torch.from_numpy(to_rgb(ImageOps.exif_transpose(picture))).permute(2, 0, 1)
+    if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    given = f"an array {picture.shape} of {picture.dtype}" if isinstance(picture, np.ndarray) else describe(picture)
+    raise TypeError(f"a picture must be a path, a Pillow picture, an array uint8 (H, W, 3) or a tensor; got {given}")
 
 
 def read_picture(file: str | Path, size: tuple[int, int] | None = None) -> torch.Tensor:
