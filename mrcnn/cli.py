@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def evaluate(
 
 
 @cli.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@click.argument("photos", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--weights",
     required=True,
@@ -257,16 +258,26 @@ def evaluate(
 def predict(
     photos: tuple[str, ...], weights: str, builder: str | None, out: Path, min_score: float, device: str | None
 ) -> None:
-    """Find objects in photographs: drawings, and results in COCO's format."""
+    """Find objects in photographs: drawings, and results in COCO's format. PATH: a picture, a film (GIF, WEBP, PNG), a
+    folder of them, or a pattern in quotes."""
     from mrcnn.engine import distributed
     from mrcnn.engine.build_model import trained_model
+    from mrcnn.engine.predict import find_photographs, found_table
     from mrcnn.engine.predict import predict as predict_photos
 
+    files = find_photographs(photos)
     with distributed.processes(device) as where:
-        results, complaints = predict_photos(trained_model(weights, builder).to(where), photos, out, min_score)
+        model = trained_model(weights, builder).to(where)
+        begin = time.perf_counter()
+        results, complaints = predict_photos(model, files, out, min_score)
+    took = time.perf_counter() - begin
     shown = sum(entry["score"] >= min_score for entry in results)
-    read = len(photos) - len(complaints)
+    read = len(files) - len(complaints)
     click.echo(f"{read} photographs, {shown} objects: drawings and results.json in {out}")
+    if shown:
+        click.echo(found_table(results, min_score))
+    if read:
+        click.echo(f"{took:.1f} s, {read / took:.2g} photographs a second, drawing included")
     for complaint in complaints:
         click.echo(f"mrcnn: {complaint}", err=True)
     if complaints:

@@ -1,18 +1,20 @@
 """A picture as a tensor: whatever its form, out comes RGB, or an error that names the file or the argument."""
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 from torch import Tensor
 
 from mrcnn.validation import describe
 
 # What Pillow's readers raise on broken files; a decompression bomb is not an OSError.
 READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+ANIMATED = ("GIF", "PNG", "WEBP")  # what may hold a film; other files of several pictures hold one in several sizes
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -60,6 +62,25 @@ def read_picture(file: str | Path, size: tuple[int, int] | None = None) -> torch
     if size is not None and (width, height) != size:
         raise PictureError(f"{file} is {width} x {height} pixels, but its annotations say {size[0]} x {size[1]}")
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def read_frames(file: str | Path) -> Iterator[tuple[int | None, Tensor]]:
+    """The pictures of a file, uint8 (3, H, W), with their numbers from 1 on; a still picture has None.
+
+    Raises PictureError where the file, or one of its frames, cannot be read.
+    """
+    try:
+        with Image.open(file) as opened:
+            moving = opened.format in ANIMATED and getattr(opened, "is_animated", False)
+            if moving:
+                for number, frame in enumerate(ImageSequence.Iterator(opened), start=1):
+                    yield number, torch.from_numpy(to_rgb(frame)).permute(2, 0, 1)
+    except FileNotFoundError as error:
+        raise PictureError(f"{file} is missing") from error
+    except READ_ERRORS as error:
+        raise PictureError(f"{file} cannot be read: {error}") from error
+    if not moving:
+        yield None, read_picture(file)
 
 
 def to_rgb(picture: Image.Image) -> np.ndarray:

@@ -1,16 +1,18 @@
 """Photographs in, COCO results out; the coins; and the models that commands work with."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from fakes import HandMade, truth_as_results
 from PIL import Image
 
 import mrcnn
-from mrcnn.data import labels_of
+from mrcnn.data import Playground, labels_of
 from mrcnn.engine.build_model import fitted, model_to_train, trained_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
-from mrcnn.engine.predict import drawing_names, numbered_labels, one_list, predict
+from mrcnn.engine.predict import drawing_names, find_photographs, found_table, numbered_labels, one_list, predict
 from mrcnn.files import CheckpointError
 from mrcnn.model_file import save_model
 
@@ -38,6 +40,77 @@ def test_a_model_without_labels_gives_numbers():
 
 def test_no_drawing_writes_over_another():
     assert drawing_names(["a/x.jpg", "y.png", "b/x.png"]) == ["x-1.png", "y.png", "x-3.png"]
+
+
+@pytest.fixture
+def album(tmp_path):
+    """a/1.png, a/b/2.jpg, a/notes.txt, and a film of three scenes in a/film.gif, with the scenes."""
+    scenes = [Playground(3, seed=5)[index][0].permute(1, 2, 0).numpy() for index in range(3)]
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    Image.fromarray(scenes[0]).save(tmp_path / "a" / "1.png")
+    Image.fromarray(scenes[1]).save(tmp_path / "a" / "b" / "2.jpg")
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    first, *others = map(Image.fromarray, scenes)
+    first.save(tmp_path / "a" / "film.gif", save_all=True, append_images=others)
+    return tmp_path
+
+
+def test_folders_patterns_and_files_are_found(album, monkeypatch):
+    monkeypatch.chdir(album)
+    names = [str(path) for path in find_photographs(["a", "a/*.png", "a/**/*.jpg", "missing.png"])]
+    assert names == ["a/1.png", "a/b/2.jpg", "a/film.gif", "a/1.png", "a/b/2.jpg", "missing.png"]
+    (album / "a" / "[x].png").write_bytes((album / "a" / "1.png").read_bytes())  # a name, not a pattern
+    assert find_photographs(["a/[x].png"]) == [Path("a/[x].png")]
+
+
+@pytest.mark.parametrize(("place", "words"), [("*.bmp", r"nothing matches \*.bmp"), (".", "has no pictures")])
+def test_nothing_found_is_told(place, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        find_photographs([place])
+
+
+def test_every_frame_of_a_film_is_a_picture(album):
+    model = mrcnn.playground_rcnn(pretrained=True)
+    film = album / "a" / "film.gif"
+    results, complaints = predict(model, [album / "a" / "1.png", film], album / "out")
+    assert complaints == []
+    drawn = sorted(path.name for path in (album / "out").glob("*.png"))
+    assert drawn == ["1.png", "film-0001.png", "film-0002.png", "film-0003.png"]
+    assert {(entry["image_id"], entry.get("frame")) for entry in results} == {(1, None), (2, 1), (3, 2), (4, 3)}
+    opened = Image.open(film)
+    for number in (1, 2, 3):
+        opened.seek(number - 1)
+        expected = model.predict(opened.convert("RGB"))
+        found = [entry for entry in results if entry.get("frame") == number]
+        assert [entry["category_name"] for entry in found] == expected["names"]
+        assert [entry["score"] for entry in found] == pytest.approx(expected["scores"].tolist(), abs=1e-5)
+
+
+def test_a_film_that_is_cut_short_is_told(album):
+    film = album / "cut.gif"
+    film.write_bytes((album / "a" / "film.gif").read_bytes()[:-9000])
+    _, complaints = predict(mrcnn.playground_rcnn(pretrained=True), [film], album / "out")
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"{film} cannot be read")
+
+
+def test_the_table_of_what_was_found():
+    scores = (("cat", 0.9), ("dog", 0.8), ("dog", 0.6), ("dog", 0.3))
+    results = [{"category_name": name, "score": score} for name, score in scores]
+    assert found_table(results, 0.5).split() == [
+        "dog",
+        "2",
+        "mean",
+        "score",
+        "0.70",
+        "cat",
+        "1",
+        "mean",
+        "score",
+        "0.90",
+    ]
+    assert found_table([], 0.5) == ""
 
 
 # ---- coins
