@@ -44,11 +44,11 @@ def test_no_drawing_writes_over_another():
 
 @pytest.fixture
 def album(tmp_path):
-    """a/1.png, a/b/2.jpg, a/notes.txt, and a film of three scenes in a/film.gif, with the scenes."""
+    """a/1.png, a/b/c/2.jpg, a/notes.txt, and a film of three scenes in a/film.gif, with the scenes."""
     scenes = [Playground(3, seed=5)[index][0].permute(1, 2, 0).numpy() for index in range(3)]
-    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
     Image.fromarray(scenes[0]).save(tmp_path / "a" / "1.png")
-    Image.fromarray(scenes[1]).save(tmp_path / "a" / "b" / "2.jpg")
+    Image.fromarray(scenes[1]).save(tmp_path / "a" / "b" / "c" / "2.jpg")
     (tmp_path / "a" / "notes.txt").write_text("no picture")
     first, *others = map(Image.fromarray, scenes)
     first.save(tmp_path / "a" / "film.gif", save_all=True, append_images=others)
@@ -58,7 +58,7 @@ def album(tmp_path):
 def test_folders_patterns_and_files_are_found(album, monkeypatch):
     monkeypatch.chdir(album)
     names = [str(path) for path in find_photographs(["a", "a/*.png", "a/**/*.jpg", "missing.png"])]
-    assert names == ["a/1.png", "a/b/2.jpg", "a/film.gif", "a/1.png", "a/b/2.jpg", "missing.png"]
+    assert names == ["a/1.png", "a/b/c/2.jpg", "a/film.gif", "a/1.png", "a/b/c/2.jpg", "missing.png"]
     (album / "a" / "[x].png").write_bytes((album / "a" / "1.png").read_bytes())  # a name, not a pattern
     assert find_photographs(["a/[x].png"]) == [Path("a/[x].png")]
 
