@@ -108,7 +108,8 @@ class RegionProposalNetwork(nn.Module):
         post_nms_top_n = settings.post_nms_top_n_train if self.training else settings.post_nms_top_n_test
         scores, boxes, groups = [], [], []
         for level, (level_anchors, level_logits, level_deltas) in enumerate(zip(anchors, logits, deltas, strict=True)):
-            best, index = level_logits.topk(torch.sym_min(pre_nms_top_n, level_logits.shape[1]), dim=1)  # (N, k)
+            count = torch.sym_min(pre_nms_top_n, level_logits.shape[1])  # min, and of a size that is a symbol too
+            best, index = level_logits.topk(count, dim=1)  # (N, k)
             chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, k, 4)
             moved = box_maths.decode(chosen.flatten(0, 1), level_anchors[index.flatten()], DELTA_WEIGHTS)
             scores.append(best.sigmoid())
