@@ -58,8 +58,10 @@ def is_free(size: tuple[int, int]) -> bool:
 
 def free_resized_size(size: tuple[int, int], short_side: int, max_size: int) -> tuple[int, int]:
     """`resized_size` of a free size: computed by tensors, for Python would ask the symbols which of them is larger."""
-    sides = torch.stack([torch.scalar_tensor(side, dtype=torch.float64) for side in size])  # Python's floats
-    factor = torch.minimum(short_side / sides.min(), max_size / sides.max())
+    # Python's floats. (A number divided by a tensor is the number times its inverse, which is rounded once more.)
+    *sides, short_side, longest = (torch.scalar_tensor(n, dtype=torch.float64) for n in (*size, short_side, max_size))
+    sides = torch.stack(sides)
+    factor = torch.minimum(short_side / sides.min(), longest / sides.max())
     height, width = (sides * factor).floor().clamp(min=1).to(torch.int64).tolist()
     for side in (height, width):
         torch._check(side >= 1)

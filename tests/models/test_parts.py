@@ -185,6 +185,15 @@ def test_every_size_is_torchvisions(height, width, short):
     assert max(images.resized_size((height, width), short, long)) <= max(long, 1)
 
 
+@pytest.mark.parametrize(("short", "longest"), [(800, 1333), (128, 256)])
+def test_a_free_size_is_resized_as_a_known_one(short, longest):
+    """To the pixel, also where a side comes out whole but for rounding: 240 × 360 to 800 × 1200."""
+    random = torch.Generator().manual_seed(0)
+    sizes = [*torch.randint(1, 700, (3000, 2), generator=random).tolist(), [240, 360], [360, 240], [1, 1], [5000, 3]]
+    for size in sizes:
+        assert images.free_resized_size(size, short, longest) == images.resized_size(size, short, longest), size
+
+
 # Masks
 
 
