@@ -77,10 +77,9 @@ def transfer(model: MaskRCNN, state: dict[str, Tensor]) -> list[str]:
     given = with_new_names(state)
     own = model.state_dict()
     fits = {name for name in own if name in given and given[name].shape == own[name].shape}
+    # A step counter is loaded also where the model has none; one that not even its layer knows is passed over.
     counters = {name for name in given if name.endswith("num_batches_tracked")}
-    model.load_state_dict(
-        own | {name: given[name] for name in fits | counters}, strict=False
-    )  # counters may be unknown
+    model.load_state_dict(own | {name: given[name] for name in fits | counters}, strict=False)
     if given.keys() != state.keys():  # a published v1 file
         set_batch_norm_eps(model, 0.0)
     return sorted(name for name in own.keys() - fits if not name.endswith("num_batches_tracked"))
