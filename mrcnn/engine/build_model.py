@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from mrcnn.data.coco_names import COCO_CATEGORIES
 from mrcnn.data.playground.people import KEYPOINT_NAMES, SKELETON
 from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
+from mrcnn.settings import changed
 from mrcnn.weights import OF_CLASSES, OF_KEYPOINTS, load_torchvision, published_weights, read_weights, transfer
 
 CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
@@ -31,6 +33,22 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     load_torchvision(model, state)
     model.labels = published_labels(len(state[CLASSES]))
     return model.eval()
+
+
+def limit(
+    model: MaskRCNN,
+    min_size: Sequence[int] | None = None,
+    max_size: int | None = None,
+    detections: int | None = None,
+) -> MaskRCNN:
+    """Changes the size at which a model sees pictures (`ImageSettings`) and how many objects it finds in one at most,
+    also for its model file; None leaves things as they are. Returns the model."""
+    sizes = {"min_size": min_size or None, "max_size": max_size}
+    images = {name: value for name, value in sizes.items() if value is not None}
+    box = {} if detections is None else {"detections": detections}
+    model.settings = changed(model.settings, {"images": images, "box": box})
+    model.roi_heads.box = model.settings.box
+    return model
 
 
 def published_labels(num_classes: int) -> dict[str, list] | None:
