@@ -75,6 +75,19 @@ def _together(options: list) -> Any:
 
 
 device_option = click.option("--device", help='"cpu", "cuda", …  [default: a GPU if there is one]')
+limit_options = _together(
+    [
+        click.option(
+            "--min-size",
+            type=click.IntRange(1),
+            multiple=True,
+            help="Pixels to which a picture's short side is scaled. Given repeatedly: training draws one of them, "
+            "all else takes the last.  [default: the model's]",
+        ),
+        click.option("--max-size", type=click.IntRange(1), help="Pixels that its long side then has at most."),
+        click.option("--detections", type=click.IntRange(1), help="Objects that are found in a picture at most."),
+    ]
+)
 workers_option = click.option("--workers", type=click.IntRange(0), help="Processes that read pictures.")
 on_error_option = click.option(
     "--on-error",
@@ -139,7 +152,8 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 )
 @click.option("--backbone-weights", help="A ResNet classifier to start from: a file, or IMAGENET1K_V1.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the model, checkpoints, curves.")
-@click.option("--steps", type=click.IntRange(1), help="How long to train: steps …")
+@click.option("--epochs", type=click.IntRange(1), help="How long to train: times through the pictures …")
+@click.option("--steps", type=click.IntRange(1), help="… or steps …")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="… or seconds.")
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures per step, of all processes together.")
 @click.option("--lr", type=float, help="The highest learning rate.")
@@ -170,6 +184,8 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
 @click.option("--checkpoint-every", type=click.IntRange(0), help="Steps between checkpoints.  [default: 1000]")
 @click.option("--evaluate-every", type=click.IntRange(0), help="Steps between evaluations.")
+@click.option("--patience", type=click.IntRange(1), help="Evaluations without a better AP that end the run.")
+@limit_options
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @device_option
 def train(
@@ -184,9 +200,13 @@ def train(
     weights: str | None,
     backbone_weights: str | None,
     out: Path,
+    epochs: int | None,
     steps: int | None,
     seconds: float | None,
     batch_size: int | None,
+    min_size: tuple[int, ...],
+    max_size: int | None,
+    detections: int | None,
     unlabelled: Path | None,
     resume: bool,
     device: str | None,
@@ -195,6 +215,8 @@ def train(
     """Train a model on COCO-format data. Under torchrun, on many GPUs or machines."""
     from mrcnn.engine.runs import DataSource, train_run
 
+    if epochs and (steps or seconds):
+        raise click.UsageError("--epochs is the whole length of the run: give it without --steps and --seconds")
     validation = DataSource(val_data, val_annotations, val_keypoints, on_error) if val_data else None
     train_run(
         DataSource(data, annotations, keypoints, on_error),
@@ -203,8 +225,9 @@ def train(
         builder=builder,
         weights=weights,
         backbone_weights=backbone_weights,
-        budget={"steps": steps, "seconds": seconds},
+        budget={"epochs": epochs, "steps": steps, "seconds": seconds},
         batch_size=batch_size,
+        limits={"min_size": min_size, "max_size": max_size, "detections": detections},
         chosen=_given(**chosen),
         unlabelled=unlabelled,
         resume=resume,
@@ -222,6 +245,7 @@ def train(
 @builder_option
 @data_options()
 @on_error_option
+@limit_options
 @click.option("--out", type=FILE, help="A JSON file for the metrics.")
 @workers_option
 @device_option
@@ -235,13 +259,13 @@ def evaluate(
     out: Path | None,
     workers: int | None,
     device: str | None,
+    **limits: Any,
 ) -> None:
     """COCO metrics of a model for boxes, masks and keypoints."""
     from mrcnn.engine.runs import DataSource, eval_run
 
-    eval_run(
-        DataSource(data, annotations, keypoints, on_error), weights, builder, out, device, workers or 0, click.echo
-    )
+    source = DataSource(data, annotations, keypoints, on_error)
+    eval_run(source, weights, builder, limits, out, device, workers or 0, click.echo)
 
 
 @cli.command()
@@ -254,20 +278,27 @@ def evaluate(
 @builder_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the drawings and results.json.")
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="What is drawn.")
+@limit_options
 @device_option
 def predict(
-    photos: tuple[str, ...], weights: str, builder: str | None, out: Path, min_score: float, device: str | None
+    photos: tuple[str, ...],
+    weights: str,
+    builder: str | None,
+    out: Path,
+    min_score: float,
+    device: str | None,
+    **limits: Any,
 ) -> None:
     """Find objects in photographs: drawings, and results in COCO's format. PATH: a picture, a film (GIF, WEBP, PNG), a
     folder of them, or a pattern in quotes."""
     from mrcnn.engine import distributed
-    from mrcnn.engine.build_model import trained_model
+    from mrcnn.engine.build_model import limit, trained_model
     from mrcnn.engine.predict import find_photographs, found_table
     from mrcnn.engine.predict import predict as predict_photos
 
     files = find_photographs(photos)
     with distributed.processes(device) as where:
-        model = trained_model(weights, builder).to(where)
+        model = limit(trained_model(weights, builder), **limits).to(where)
         begin = time.perf_counter()
         results, complaints = predict_photos(model, files, out, min_score)
     took = time.perf_counter() - begin

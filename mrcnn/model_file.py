@@ -60,6 +60,15 @@ def read(path: str | Path) -> dict[str, Any]:
     return dict(contents)
 
 
+def is_ours(path: str | Path) -> bool:
+    """Whether `read` can read it, and not only `mrcnn.weights.read_weights`."""
+    try:
+        read(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def _what_is_wrong(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4)

@@ -33,6 +33,9 @@ OLD_NAMES = (
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
 )
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# The last layers of the heads: an output for each category, or for each keypoint.
+OF_CLASSES = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+OF_KEYPOINTS = ("roi_heads.keypoint_predictor.",)
 OLD_MASK_NAME = re.compile(r"^(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$")
 
 
@@ -45,13 +48,41 @@ def load_torchvision(model: MaskRCNN, path_or_state_dict: str | Path | dict[str,
     Raises ValueError, and leaves the model as it was, where keys or shapes differ or a number is not finite, and names
     them.
     """
-    source = read_weights(path_or_state_dict)
-    state = {new_name(name): tensor for name, tensor in source.items()}
-    refuse_differences(model.state_dict(), state)
-    model.load_state_dict(state)
-    if state.keys() != source.keys():
-        set_batch_norm_eps(model, 0.0)
+    state = read_weights(path_or_state_dict)
+    refuse_differences(model.state_dict(), with_new_names(state))
+    transfer(model, state)
     return model
+
+
+def start_from(model: MaskRCNN, state: dict[str, Tensor]) -> list[str]:
+    """Loads a state dict as `load_torchvision` does, but for the last layers of the heads that are of another shape, of
+    other classes or keypoints: these stay as they are. Returns their names. Raises ValueError where more differs."""
+    own, given = model.state_dict(), with_new_names(state)
+    others = {
+        name: own[name]
+        for name in own.keys() & given.keys()
+        if name.startswith(OF_CLASSES + OF_KEYPOINTS) and given[name].shape != own[name].shape
+    }
+    refuse_differences(own, given | others)
+    return transfer(model, state)
+
+
+def transfer(model: MaskRCNN, state: dict[str, Tensor]) -> list[str]:
+    """Loads the weights that the model has under the same name and in the same shape; returns the names of the rest,
+    without batch norm's step counters, which old files do not have.
+
+    This is fine-tuning's beginning: features learned for other categories, and last layers that are new (Girshick et
+    al. 2014, section 2.3, https://arxiv.org/abs/1311.2524).
+    """
+    given = with_new_names(state)
+    own = model.state_dict()
+    fits = {name for name in own if name in given and given[name].shape == own[name].shape}
+    # A step counter is loaded also where the model has none; one that not even its layer knows is passed over.
+    counters = {name for name in given if name.endswith("num_batches_tracked")}
+    model.load_state_dict(own | {name: given[name] for name in fits | counters}, strict=False)
+    if given.keys() != state.keys():  # a published v1 file
+        set_batch_norm_eps(model, 0.0)
+    return sorted(name for name in own.keys() - fits if not name.endswith("num_batches_tracked"))
 
 
 def to_torchvision(model: MaskRCNN) -> dict[str, Tensor]:
@@ -137,6 +168,10 @@ def checked_state(state: Any, source: str) -> dict[str, Tensor]:
         if not is_finite(tensor):
             raise ValueError(f"{source}: {name} has NaN or infinity in it")
     return dict(state)
+
+
+def with_new_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {new_name(name): tensor for name, tensor in state.items()}
 
 
 def new_name(name: str) -> str:

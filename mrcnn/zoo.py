@@ -1,7 +1,10 @@
 """The models by name, and from their files. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else
 differs.
 
-weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached) or a path to such a file.
+weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached), a path to such a file or to a
+training checkpoint that holds one, a model.pt of ours, or "playground". With other numbers of classes or keypoints than
+theirs, the last layers of the heads start afresh and all others are taken over, with a warning that names them. From a
+model.pt of the same builder the settings are taken over too: pictures are seen at the size they were trained at.
 backbone_weights: None, "IMAGENET1K_V1" or a path: a ResNet classification checkpoint, for the backbone alone.
 trainable_stages: how many of the body's five stages are trained, from the last; by default 3 of a pretrained body and
 all of one that starts from scratch. stages: `backbone`, `images`, `rpn`, `box`, `mask` or `keypoint` settings instead
@@ -12,9 +15,11 @@ fields.
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from mrcnn import model_file
 from mrcnn.anchors import AnchorSettings
@@ -27,7 +32,7 @@ from mrcnn.mask_head import MaskSettings
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.rpn import RPNSettings
 from mrcnn.settings import changed, refuse_unknown
-from mrcnn.weights import load_classifier, load_torchvision, published_backbone, published_weights
+from mrcnn.weights import load_classifier, published_backbone, published_weights, read_weights, start_from
 
 # Of a pretrained body, how many stages are trained if nothing else is said.
 PRETRAINED_STAGES = 3
@@ -138,10 +143,13 @@ def make(
     """What all builders share: the model of these settings, its weights loaded and its first stages frozen."""
     names = [*(field.name for field in fields(settings)), "weights", "backbone_weights", "trainable_stages"]
     refuse_unknown(stages, names, builder)
+    source = None if weights is None else read_source(builder, weights)
+    if source is not None and source.settings is not None:
+        settings = as_trained(settings, source.settings, source.builder == builder)
     settings = changed(settings, stages)
     model = MaskRCNN(builder, settings)
-    if weights is not None:
-        load_torchvision(model, published_weights(builder, weights))
+    if source is not None:
+        take_over(model, source)
     elif backbone_weights is not None:
         load_classifier(model, published_backbone(settings.backbone.body, backbone_weights))
     from_scratch = weights is None and backbone_weights is None
@@ -157,6 +165,56 @@ def make(
             stacklevel=3,
         )
     return model
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to start from; of a model file of ours also its builder, its settings and what its outputs mean."""
+
+    state: dict[str, Tensor]
+    builder: str | None = None
+    settings: ModelSettings | None = None
+    labels: dict[str, list] | None = None
+
+
+def read_source(builder: str, weights: str | Path) -> Source:
+    """What the file, or the name, of weights for a builder holds."""
+    if isinstance(weights, str | Path) and model_file.is_ours(weights):
+        return source_of(weights)
+    return Source(read_weights(published_weights(builder, weights)))
+
+
+def source_of(path: str | Path) -> Source:
+    """What a model file holds. Raises CheckpointError."""
+    contents = model_file.read(path)
+    builder, settings = config_of(contents, path)
+    return Source(contents["state_dict"], builder, settings, labels_of(contents, settings.num_classes, path))
+
+
+def as_trained(settings: ModelSettings, trained: ModelSettings, same_builder: bool) -> ModelSettings:
+    """The settings of a trained model with the heads, the classes and the keypoints of a builder's; from another
+    builder's model only eps, without which its weights give other numbers."""
+    if not same_builder:
+        return replace(settings, backbone=replace(settings.backbone, eps=trained.backbone.eps))
+    mask, keypoint = settings.mask, settings.keypoint
+    if mask and trained.mask:
+        mask = trained.mask
+    if keypoint and trained.keypoint:
+        keypoint = replace(trained.keypoint, num_keypoints=keypoint.num_keypoints)
+    return replace(trained, num_classes=settings.num_classes, mask=mask, keypoint=keypoint)
+
+
+def take_over(model: MaskRCNN, source: Source) -> None:
+    """Loads the weights into a new model, and warns of the last layers that start afresh."""
+    fresh = start_from(model, source.state)
+    if not fresh:
+        model.labels = source.labels
+        return
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in fresh)
+    warnings.warn(
+        f"start afresh, for the weights are of other numbers of classes or keypoints: {', '.join(layers)}",
+        stacklevel=4,  # where the builder is called
+    )
 
 
 def build(name: str, settings: dict | None = None, **arguments) -> MaskRCNN:
@@ -185,10 +243,10 @@ def builders_name(name: str) -> str:
 def load_model(path: str | Path) -> MaskRCNN:
     """The model of a model file or a checkpoint, or "playground", which comes with the package; on the CPU, in
     evaluation mode. Raises CheckpointError."""
-    contents = model_file.read(path)
-    model = make(*config_of(contents, path))
-    model_file.load_weights(model, contents["state_dict"], str(path))
-    model.labels = labels_of(contents, model.settings.num_classes, path)
+    source = source_of(path)
+    model = make(source.builder, source.settings)
+    model_file.load_weights(model, source.state, str(path))
+    model.labels = source.labels
     return model.eval()
 
 

@@ -460,14 +460,14 @@ if DOWNLOAD:
 # What a file holds becomes a model again:
 
 # %%
-lab.show(zoo.load_model, "contents =", "return")
+lab.show(zoo.load_model, "source =", "return")
 
 # %% [markdown]
 # Ids become labels; and the tensors that fit are taken over:
 
 # %%
 lab.show(CocoDataset.__init__, "self.categories =", "self.category_ids =")
-lab.show(build_model.transfer, "own =", "return")
+lab.show(build_model.transfer, "given =", "return")
 
 # %% [markdown]
 # And the settings, with the new number of classes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +13,10 @@ from mrcnn.data.coco_names import COCO_CATEGORIES
 from mrcnn.data.playground.people import KEYPOINT_NAMES, SKELETON
 from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
-from mrcnn.weights import load_torchvision, published_weights, read_weights
+from mrcnn.settings import changed
+from mrcnn.weights import OF_CLASSES, OF_KEYPOINTS, load_torchvision, published_weights, read_weights, transfer
 
 CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
-OF_CLASSES = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")  # an output for each category
-OF_KEYPOINTS = ("roi_heads.keypoint_predictor.",)
 KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, keypoints, 4, 4)
 
 
@@ -34,6 +33,22 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     load_torchvision(model, state)
     model.labels = published_labels(len(state[CLASSES]))
     return model.eval()
+
+
+def limit(
+    model: MaskRCNN,
+    min_size: Sequence[int] | None = None,
+    max_size: int | None = None,
+    detections: int | None = None,
+) -> MaskRCNN:
+    """Changes the size at which a model sees pictures (`ImageSettings`) and how many objects it finds in one at most,
+    also for its model file; None leaves things as they are. Returns the model."""
+    sizes = {"min_size": min_size or None, "max_size": max_size}
+    images = {name: value for name, value in sizes.items() if value is not None}
+    box = {} if detections is None else {"detections": detections}
+    model.settings = changed(model.settings, {"images": images, "box": box})
+    model.roi_heads.box = model.settings.box
+    return model
 
 
 def published_labels(num_classes: int) -> dict[str, list] | None:
@@ -58,42 +73,30 @@ def model_to_train(
     layers of the heads start afresh if the categories are others, by number or by name. ``builder`` None: the one of
     the model file.
     """
-    source = None if weights is None else _parts(weights, builder)
+    source = None if weights is None else _source(weights, builder)
     if source is None and builder is None:
         raise ValueError("name a model (--model), or a model file to start from (--weights)")
-    wanted = zoo.build(builder or source[0])
-    same = source is not None and source[0] == wanted.builder  # then also the same settings of every stage
-    settings = fitted(source[1] if same else wanted.settings, dataset)
+    wanted = zoo.build(builder or source.builder)
+    same = source is not None and source.builder == wanted.builder  # then also the same settings of every stage
+    settings = fitted(source.settings if same else wanted.settings, dataset)
     if source is None and backbone_weights is None:
         # Constant statistics suit the weights they were measured with. Random weights need statistics of their own.
         settings = replace(settings, backbone=replace(settings.backbone, frozen_norm=False))
     model = zoo.make(wanted.builder, settings, backbone_weights=backbone_weights)
     if source is None:
         return model, []
-    return model, transfer(model, same_outputs(source[2], source[3], dataset), weights)
+    fresh = transfer(model, same_outputs(source.state, source.labels, dataset))
+    if all(f"backbone.{name}" in fresh for name, _ in model.backbone.named_parameters()):
+        raise CheckpointError(f"{weights}: nothing of these weights fits {model.builder}")
+    return model, fresh
 
 
-Parts = tuple[str, ModelSettings, dict[str, torch.Tensor], dict[str, list] | None]
-
-
-def _parts(weights: str, builder: str | None) -> Parts:
-    """The builder, the settings, the weights and the labels of a file."""
-    if builder is not None and (weights == "COCO_V1" or not _is_ours(weights)):
-        model = trained_model(weights, builder)
-        return model.builder, model.settings, model.state_dict(), model.labels
-    contents = model_file.read(weights)
-    name, settings = zoo.config_of(contents, weights)
-    return name, settings, contents["state_dict"], zoo.labels_of(contents, settings.num_classes, weights)
-
-
-def _is_ours(weights: str) -> bool:
-    try:
-        model_file.read(weights)
-    except CheckpointError:
-        if not Path(weights).is_file():
-            raise
-        return False
-    return True
+def _source(weights: str, builder: str | None) -> zoo.Source:
+    """What a model file of ours holds or, with a builder's name, a file of torchvision's."""
+    if builder is None or model_file.is_ours(weights):
+        return zoo.source_of(weights)
+    model = trained_model(weights, builder)
+    return zoo.Source(model.state_dict(), model.builder, model.settings, model.labels)
 
 
 def fitted(settings: ModelSettings, dataset: Any) -> ModelSettings:
@@ -112,18 +115,3 @@ def same_outputs(state: dict[str, torch.Tensor], labels: dict[str, list] | None,
     if labels and labels["keypoint_names"] != list(dataset.keypoint_names):
         others += OF_KEYPOINTS
     return {name: value for name, value in state.items() if not name.startswith(others)}
-
-
-def transfer(model: MaskRCNN, state: dict[str, torch.Tensor], source: str) -> list[str]:
-    """Loads the weights that the model has under the same name and in the same shape; returns the names of the rest.
-
-    This is fine-tuning's beginning: features learned for other categories, and last layers that are new (Girshick et
-    al. 2014, section 2.3, https://arxiv.org/abs/1311.2524).
-    Raises CheckpointError when not even the backbone fits.
-    """
-    own = model.state_dict()
-    fits = {name for name in own if name in state and state[name].shape == own[name].shape}
-    if not any(name.startswith("backbone.") for name in fits):
-        raise CheckpointError(f"{source}: nothing of these weights fits {model.builder}")
-    model.load_state_dict({name: state[name] if name in fits else own[name] for name in own})
-    return sorted(own.keys() - fits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import torch
 
 from mrcnn.data import CocoDataset, PictureFolder, Playground
 from mrcnn.engine import demo, distributed
-from mrcnn.engine.build_model import model_to_train, trained_model
+from mrcnn.engine.best import Best
+from mrcnn.engine.build_model import limit, model_to_train, trained_model
 from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.evaluate import KINDS, evaluate
 from mrcnn.engine.predict import detect
@@ -22,6 +24,7 @@ from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.signals import Stopped, StopRequests
 from mrcnn.engine.train import train
 from mrcnn.files import write_json
+from mrcnn.model_file import save_model
 from mrcnn.processor import multiplies_bfloat16
 
 Say = Callable[[str], None]
@@ -59,15 +62,22 @@ class DataSource:
             return CocoDataset(self.data, self.annotations, self.keypoints, on_error=self.on_error)
 
 
-def default_settings(builder: str, batch_size: int | None, **budget: Any) -> TrainSettings:
-    """The settings for a model: tuned on the playground for its own; the published recipe's for the large ones."""
+def default_settings(builder: str, size: int, **budget: Any) -> TrainSettings:
+    """The settings for a model and a batch size: tuned on the playground for its own; the published recipe's for the
+    large ones."""
     if builder.startswith("playground"):
-        settings = TrainSettings(batch_size=batch_size or 8, optimizer="adamw", lr=0.003, average=0.99, **budget)
+        settings = TrainSettings(batch_size=size, optimizer="adamw", lr=0.003, average=0.99, **budget)
         return replace(settings, weight_decay=0.01, bfloat16=multiplies_bfloat16())
-    size = batch_size or 2
     # Mask R-CNN, section 3.1: 0.02 for 16 pictures; the rate goes with their number (Goyal et al. 2017, section 2.1).
     settings = TrainSettings(batch_size=size, lr=0.02 * size / 16, schedule="steps", average=0.0, **budget)
     return replace(settings, clip=None, group_shapes=True)
+
+
+def in_steps(epochs: int, dataset: Any, labelled: float) -> int:
+    """How many steps of so many pictures it takes to see all pictures of a data set as often."""
+    if isinstance(dataset, Playground):
+        raise ValueError("the playground has no epochs, its scenes never come twice: give steps or seconds")
+    return math.ceil(epochs * len(dataset) / labelled)
 
 
 def train_run(
@@ -80,14 +90,16 @@ def train_run(
     backbone_weights: str | None,
     budget: dict[str, Any],
     batch_size: int | None,
+    limits: dict[str, Any],
     chosen: dict[str, Any],
     unlabelled: Path | None = None,
     resume: bool,
     device: str | None,
     say: Say,
 ) -> None:
-    """Trains on ``source``; leaves model.pt, losses.csv, curves.png and, with ``validation``, metrics.json and pages of
-    predictions in ``out``. ``chosen`` are the settings that are not left to `default_settings`."""
+    """Trains on ``source``; leaves model.pt, losses.csv, curves.png and, with ``validation``, best.pt, metrics.json and
+    pages of predictions in ``out``. ``budget`` has epochs, or steps, seconds or both; ``limits`` are for
+    `build_model.limit`, ``chosen`` the settings that are not left to `default_settings`."""
     with distributed.processes(device) as where:
         main = distributed.is_main()
         say = say if main else _silence
@@ -98,12 +110,19 @@ def train_run(
         model, fresh = model_to_train(dataset, builder, weights, backbone_weights)
         if fresh:
             say(f"{len(fresh)} tensors start afresh, as other categories or keypoints need: {', '.join(fresh[:4])}, …")
-        settings = default_settings(model.builder, batch_size, **budget)
+        limit(model, **limits)
+        size = batch_size or (8 if model.builder.startswith("playground") else 2)
+        if budget["epochs"]:
+            labelled = size if unlabelled is None else size / 2  # of the pictures in a step
+            budget = {"steps": in_steps(budget["epochs"], dataset, labelled), "seconds": None}
+        settings = default_settings(model.builder, size, steps=budget["steps"], seconds=budget["seconds"])
         # The playground's scenes never come twice; pictures in files do.
         settings = replace(settings, augment="none" if isinstance(dataset, Playground) else "flip")
         if weights is not None and not model.builder.startswith("playground"):
             settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
         settings = replace(settings, **chosen)
+        if settings.patience and test is None:
+            raise ValueError("patience counts evaluations: give validation pictures (--val-data)")
         if (settings.frozen_stages or settings.last_layers_only) and weights is None and backbone_weights is None:
             say("what is frozen has random weights: there are none to start from")
         others = None if unlabelled is None else PictureFolder(unlabelled)
@@ -161,7 +180,26 @@ def finish(model: torch.nn.Module, test: Any, metrics: dict[str, Any], out: Path
     else:
         for line in summary_lines(metrics):
             say(line)
+        best = keep_best(model, metrics, out)
+        if best.step is not None:
+            say(f"best: {out / 'best.pt'}, of step {best.step}, with a mean AP of {best.score:.3f}")
     say(f"model: {out / 'model.pt'}; metrics.json, curves.png, losses.csv beside it")
+
+
+def keep_best(model: torch.nn.Module, metrics: dict[str, Any], out: Path) -> Best:
+    """The best evaluation of a run. If it is the last one, of the model at the end, that becomes best.pt."""
+    best = Best()
+    for row in read_table(out / "metrics.csv"):
+        best.add(row)
+    if best.add(flat(metrics) | {"step": metrics["train_steps"]}):
+        save_model(model, out / "best.pt")
+    return best
+
+
+def flat(metrics: dict[str, Any]) -> dict[str, float]:
+    """Metrics as a row of metrics.csv has them: "bbox/AP", …"""
+    kinds = [kind for kind in KINDS if kind in metrics]
+    return {f"{kind}/{name}": value for kind in kinds for name, value in metrics[kind].items()}
 
 
 def _measure(test: Any, out: Path, workers: int) -> Callable[[torch.nn.Module, int], dict[str, float]]:
@@ -169,7 +207,7 @@ def _measure(test: Any, out: Path, workers: int) -> Callable[[torch.nn.Module, i
         metrics = evaluate(model, test, workers=workers, show_progress=True)
         if distributed.is_main():
             draw_predictions(model, test, out / f"predictions-{step:08d}.png")
-        return {f"{kind}/{name}": value for kind, values in metrics.items() for name, value in values.items()}
+        return flat(metrics)
 
     return measure
 
@@ -183,11 +221,18 @@ def draw_predictions(model: torch.nn.Module, test: Any, path: Path, count: int =
 
 
 def eval_run(
-    source: DataSource, weights: str, builder: str | None, out: Path | None, device: str | None, workers: int, say: Say
+    source: DataSource,
+    weights: str,
+    builder: str | None,
+    limits: dict[str, Any],
+    out: Path | None,
+    device: str | None,
+    workers: int,
+    say: Say,
 ) -> None:
-    """Evaluates a model; writes the metrics to ``out`` if there is one."""
+    """Evaluates a model, within ``limits`` (`build_model.limit`); writes the metrics to ``out`` if there is one."""
     with distributed.processes(device) as where:
-        model = trained_model(weights, builder).to(where)
+        model = limit(trained_model(weights, builder), **limits).to(where)
         metrics = evaluate(model, source.open_to_measure(), workers=workers, show_progress=True)
         if distributed.is_main():
             for line in summary_lines(metrics):

@@ -52,11 +52,12 @@ class TrainSettings:
     seed: int = 0
     checkpoint_every: int = 1000  # steps; 0: only when the run ends, fails or is stopped
     evaluate_every: int = 0  # steps; 0: never
+    patience: int = 0  # the run ends after so many evaluations without a better AP; 0: it does not
     tensorboard: bool = True  # if TensorBoard is installed
 
     # Those that a resumed run may change without becoming another run. If its length is changed, the learning rate
     # follows the schedule of the new length from there on.
-    FREE = frozenset({"steps", "seconds", "workers", "checkpoint_every", "evaluate_every", "tensorboard"})
+    FREE = frozenset({"steps", "seconds", "workers", "checkpoint_every", "evaluate_every", "patience", "tensorboard"})
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
@@ -79,6 +80,8 @@ class TrainSettings:
             ("workers", self.workers >= 0, "0 or more"),
             ("checkpoint_every", self.checkpoint_every >= 0, "0 or more"),
             ("evaluate_every", self.evaluate_every >= 0, "0 or more"),
+            ("patience", self.patience >= 0, "0 or more"),
+            ("patience", not self.patience or self.evaluate_every, "0 without evaluate_every: it counts evaluations"),
         ]
         for name, holds, expected in rules:
             if not holds:

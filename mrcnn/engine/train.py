@@ -24,7 +24,8 @@ from torch.optim.swa_utils import AveragedModel
 from mrcnn import model_file
 from mrcnn.data import labels_of
 from mrcnn.engine import checkpoint, distributed
-from mrcnn.engine.csv_log import CsvLog, Progress
+from mrcnn.engine.best import Best
+from mrcnn.engine.csv_log import CsvLog, Progress, read_table
 from mrcnn.engine.dataloader import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
 from mrcnn.engine.freeze import freeze, to_training
 from mrcnn.engine.pseudo_labels import Teacher, easy_pictures
@@ -65,8 +66,9 @@ def train(
 
     ``dataset[i]`` gives (image, target). With ``unlabelled``, pictures uint8 (3, H, W), half of each batch are of
     these, with targets from a teacher (`mrcnn.engine.pseudo_labels`). ``evaluate(model, step)`` gives numbers to record
-    every ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints and, at
-    the end, model.pt. ``resume`` goes on from the last checkpoint there, if any.
+    every ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints, best.pt
+    (the model of the evaluation with the highest mean AP) and, at the end, model.pt. ``resume`` goes on from the last
+    checkpoint there, if any.
 
     Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read or
     another run is at work in ``out``, and Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. However a run
@@ -115,6 +117,7 @@ class Run:
         self.report = TrainingReport()
         self.step = 0  # steps taken
         self.used = 0.0  # seconds used, as all processes agree
+        self.best = Best()  # of the evaluations
         self.saved = 0  # the step of the newest checkpoint
         self.damaged: list[Path] = []  # checkpoints that could not be resumed from
         self.buffers: list[Tensor] | None = None  # after the last good step; None while the weights change
@@ -133,7 +136,7 @@ class Run:
         try:
             with StopRequests() as requests, self._rescue():
                 stop = False
-                while self.progress() < 1 and not stop:
+                while self.progress() < 1 and not stop and not self._out_of_patience():
                     row, stop = self.take_step(parallel, batches, requests)
                     log.add_losses(row)
                     progress.update(self.progress(), row)
@@ -242,10 +245,17 @@ class Run:
             return None
         to_training(self.model)
         self.report.metrics.append(row)
+        if self.best.add(row) and self.out is not None and distributed.is_main():
+            model_file.save_model(self.best_model(), self.out / "best.pt")
         return row
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.settings.patience <= self.best.since
 
     def finish(self) -> None:
         """Leaves the averaged weights in the model, and the model in evaluation mode."""
+        if self._out_of_patience():
+            self._say(f"no better AP than after step {self.best.step} in {self.best.since} evaluations: the run ends")
         self.report.steps, self.report.seconds = self.step, time.perf_counter() - self.started
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
@@ -318,6 +328,10 @@ class Run:
         self.step = self.saved = training["step"]
         self.used = training["seconds"]
         self.started = time.perf_counter() - self.used
+        rows = read_table(self.out / "metrics.csv") if distributed.is_main() else []
+        for row in distributed.from_main(rows):
+            if row["step"] <= self.step:  # later ones are measured again
+                self.best.add(row)
         self._say(f"going on after step {self.step}")
 
     def _farewell(self) -> str:
