@@ -41,7 +41,7 @@ def predict(
     names = drawing_names(photos)
     results: list[dict[str, Any]] = []
     complaints: list[str] = []
-    number = 0
+    number, used = 0, set()
     for photo, name in zip(tqdm(photos, desc="predicting", disable=None, leave=False), names, strict=True):
         try:
             for frame, image in read_frames(photo):
@@ -51,7 +51,8 @@ def predict(
                 source = {"file_name": str(photo)} | ({} if frame is None else {"frame": frame})
                 results += [source | entry for entry in entries]
                 drawing = visualize.draw_photo(image, found, model.labels, min_score=min_score)
-                visualize.save(drawing, out / (name if frame is None else f"{Path(name).stem}-{frame:04}.png"))
+                wanted = name if frame is None else f"{Path(name).stem}-{frame:04}.png"
+                visualize.save(drawing, out / unused(wanted, used))
         except PictureError as error:
             number += 1
             complaints.append(str(error))
@@ -96,6 +97,14 @@ def drawing_names(photos: Sequence[str | Path]) -> list[str]:
         f"{stem}.png" if stems.count(stem) == 1 else f"{stem}-{number}.png"
         for number, stem in enumerate(stems, start=1)
     ]
+
+
+def unused(name: str, used: set[str]) -> str:
+    """The name, or one made of it that is not used yet; it is then."""
+    while name in used:
+        name = f"{Path(name).stem}_.png"
+    used.add(name)
+    return name
 
 
 def one_list(found: dict[str, Tensor], image_id: int, labels: dict[str, Any]) -> list[dict[str, Any]]:

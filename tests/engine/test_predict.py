@@ -87,6 +87,14 @@ def test_every_frame_of_a_film_is_a_picture(album):
         assert [entry["score"] for entry in found] == pytest.approx(expected["scores"].tolist(), abs=1e-5)
 
 
+def test_no_frame_writes_over_a_photograph(album):
+    film, photo = album / "a" / "film.gif", album / "film-0002.png"
+    photo.write_bytes((album / "a" / "1.png").read_bytes())
+    predict(mrcnn.playground_rcnn(pretrained=True), [photo, film], album / "out")
+    drawn = {path.name for path in (album / "out").glob("*.png")}
+    assert drawn == {"film-0001.png", "film-0002.png", "film-0002_.png", "film-0003.png"}
+
+
 def test_a_film_that_is_cut_short_is_told(album):
     film = album / "cut.gif"
     film.write_bytes((album / "a" / "film.gif").read_bytes()[:-9000])
