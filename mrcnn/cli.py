@@ -107,7 +107,16 @@ def augment_help() -> str:
     return f"{'; '.join(steps)}. A turn, by quarters, is for pictures without an up and a down."
 
 
-builder_option = click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name.")
+trained_options = _together(
+    [
+        click.option(
+            "--weights",
+            required=True,
+            help='A model.pt, "playground" (the model in the package), or a torchvision .pth file with --model.',
+        ),
+        click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name."),
+    ]
+)
 
 
 # ---- commands
@@ -237,12 +246,7 @@ def train(
 
 
 @cli.command("eval")
-@click.option(
-    "--weights",
-    required=True,
-    help='A model.pt, "playground" (the trained model in the package), or a torchvision .pth file with --model.',
-)
-@builder_option
+@trained_options
 @data_options()
 @on_error_option
 @limit_options
@@ -270,12 +274,7 @@ def evaluate(
 
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--weights",
-    required=True,
-    help='A model.pt, "playground" (the trained model in the package), or a torchvision .pth file with --model.',
-)
-@builder_option
+@trained_options
 @click.option("--out", type=FOLDER, required=True, help="Folder for the drawings and results.json.")
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="What is drawn.")
 @limit_options
@@ -316,12 +315,7 @@ def predict(
 
 
 @cli.command()
-@click.option(
-    "--weights",
-    required=True,
-    help='A model.pt, "playground" (the trained model in the package), or a torchvision .pth file with --model.',
-)
-@builder_option
+@trained_options
 @click.option("--out", type=FILE, required=True, help="The file: model.onnx.")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of all pictures.  [default: any]"
