@@ -73,6 +73,16 @@ def default_settings(builder: str, size: int, **budget: Any) -> TrainSettings:
     return replace(settings, clip=None, group_shapes=True)
 
 
+def run_settings(builder: str, dataset: Any, pretrained: bool, size: int, **length: Any) -> TrainSettings:
+    """The settings for a model on a data set, where nobody chooses others."""
+    # The playground's scenes never come twice; pictures in files do.
+    augment = "none" if isinstance(dataset, Playground) else "flip"
+    settings = replace(default_settings(builder, size, **length), augment=augment)
+    if pretrained and not builder.startswith("playground"):
+        settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
+    return settings
+
+
 def in_steps(epochs: int, dataset: Any, labelled: float) -> int:
     """How many steps of so many pictures it takes to see all pictures of a data set as often."""
     if isinstance(dataset, Playground):
@@ -112,15 +122,10 @@ def train_run(
             say(f"{len(fresh)} tensors start afresh, as other categories or keypoints need: {', '.join(fresh[:4])}, …")
         limit(model, **limits)
         size = batch_size or (8 if model.builder.startswith("playground") else 2)
+        length = {"steps": budget["steps"], "seconds": budget["seconds"]}
         if budget["epochs"]:
-            labelled = size if unlabelled is None else size / 2  # of the pictures in a step
-            budget = {"steps": in_steps(budget["epochs"], dataset, labelled), "seconds": None}
-        settings = default_settings(model.builder, size, steps=budget["steps"], seconds=budget["seconds"])
-        # The playground's scenes never come twice; pictures in files do.
-        settings = replace(settings, augment="none" if isinstance(dataset, Playground) else "flip")
-        if weights is not None and not model.builder.startswith("playground"):
-            settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
-        settings = replace(settings, **chosen)
+            length["steps"] = in_steps(budget["epochs"], dataset, size if unlabelled is None else size / 2)
+        settings = replace(run_settings(model.builder, dataset, weights is not None, size, **length), **chosen)
         if settings.patience and test is None:
             raise ValueError("patience counts evaluations: give validation pictures (--val-data)")
         if (settings.frozen_stages or settings.last_layers_only) and weights is None and backbone_weights is None:
