@@ -1,10 +1,12 @@
 """`torch.compile` of the whole model: the same answers, and one graph where its lengths may depend on values.
 
-The compiled graph is run by "aot_eager", which computes with the same kernels: what differs is the order of a few sums.
+The graph is run by "aot_eager", which computes with the same kernels, and by inductor, which writes its own: only the
+order of sums differs.
 """
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 import mrcnn
 from mrcnn.data import Playground
@@ -26,10 +28,11 @@ def scenes(count):
     return [image.float() / 255 for image in images], seeded
 
 
-def test_evaluation_is_one_graph_with_the_models_answers():
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_evaluation_is_one_graph_with_the_models_answers(backend):
     model = mrcnn.playground_rcnn(pretrained=True)
-    with torch._dynamo.config.patch(WHOLE), torch.no_grad():
-        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)  # raises where there is a second graph
+    with torch._dynamo.config.patch(WHOLE), inductor.patch(layout_optimization=False), torch.no_grad():
+        compiled = torch.compile(model, backend=backend, fullgraph=True)  # raises where there is a second graph
         images, _ = scenes(4)
         for batch in (images[:1], images[1:2], [images[2], images[3][:, :90, :70]]):
             for expected, found in zip(model(batch), compiled(batch), strict=True):
