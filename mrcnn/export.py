@@ -161,12 +161,22 @@ def converted(model: MaskRCNN, size: tuple[int, int] | None, float16: bool, opse
         )
     if float16:
         keep_in_float16(program.model)
+    forget_the_sources(program.model)
     program.model.metadata_props.update(
         builder=model.builder,
         settings=json.dumps(model.settings.to_dict()),
         labels=json.dumps(model.labels),
     )
     return program.model_proto.SerializeToString()
+
+
+def forget_the_sources(model: onnx_ir.Model) -> None:
+    """Takes out the lines of Python, with the paths of this machine, that torch.onnx notes at every node and value."""
+    for node in model.graph.all_nodes():
+        for each in (node, *node.outputs):
+            each.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 def keep_in_float16(model: onnx_ir.Model) -> None:
