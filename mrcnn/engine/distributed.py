@@ -7,6 +7,7 @@ environment variables RANK, WORLD_SIZE and LOCAL_RANK.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,9 @@ def processes(device: str | None = None) -> Iterator[torch.device]:
     try:
         yield chosen
     finally:
+        # What a training leaves in cycles still holds the group, and threads of it that outlive Python end the process
+        # with an abort, on a busy machine now and then.
+        gc.collect()
         dist.destroy_process_group()
 
 
