@@ -43,11 +43,14 @@ def pair(builder: str) -> tuple[torch.nn.Module | None, torch.nn.Module, list[to
 
 
 def turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, in turns, after one that does not count."""
-    for call in calls.values():
-        call()
-    rounds = [{name: time_once(call) for name, call in calls.items()} for _ in range(repeats)]
-    return {name: [each[name] for each in rounds] for name in calls}
+    """Seconds of each call, in turns, each after one that does not count: while it runs the threads of the side before
+    it, which wait for more work for a while, come to rest."""
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            call()
+            seconds[name].append(time_once(call))
+    return seconds
 
 
 def row(builder: str, repeats: int) -> dict:
