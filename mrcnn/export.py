@@ -212,6 +212,12 @@ def onnx_roi_align(features, rois, spatial_scale, height, width, sampling_ratio,
     )
 
 
+def onnx_sigmoid(x):
+    """As torch computes it. onnxruntime approximates ONNX's Sigmoid by a quotient of polynomials that does not always
+    rise: near 1, where the best scores crowd, it puts them into another order, and NMS goes by the order."""
+    return onnx.Reciprocal(onnx.Add(onnx.Exp(onnx.Neg(x)), onnx.Constant(value_float=1.0)))
+
+
 def onnx_nms(boxes, scores, iou_threshold, groups):
     """ONNX suppresses within each class of a table of scores (classes, N): here a group is a class, and a box has a
     score in its own alone. It gives class after class, so the rows are sorted once more: by score, then by row."""
@@ -270,6 +276,7 @@ def onnx_heatmaps_to_keypoints(heatmaps: FLOAT, boxes: FLOAT) -> tuple[FLOAT, FL
 
 
 TRANSLATIONS = {
+    torch.ops.aten.sigmoid.default: onnx_sigmoid,
     torch.ops.mrcnn.roi_align.default: onnx_roi_align,
     torch.ops.mrcnn.nms.default: onnx_nms,
     torch.ops.mrcnn.heatmaps_to_keypoints.default: onnx_heatmaps_to_keypoints,

@@ -199,6 +199,15 @@ def test_nms_of_groups_and_ties():
     assert found.tolist() == expected.tolist()
 
 
+def test_the_order_of_scores_near_one():
+    """A sigmoid rises, and does so in steps that float32 makes wide near 1: scores are equal, or in the logits' order.
+    The yardstick is a sigmoid in float64, rounded once."""
+    logits = torch.linspace(-90, 90, 400_001)
+    (found,) = in_onnx(torch.sigmoid, logits=logits)
+    assert (found.diff() >= 0).all()
+    torch.testing.assert_close(found, logits.double().sigmoid().float(), rtol=3e-7, atol=1e-37)
+
+
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("sampling_ratio", [2, -1])
 def test_roi_align(aligned, sampling_ratio):
