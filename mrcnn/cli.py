@@ -12,10 +12,17 @@ from typing import Any
 
 import click
 
+from mrcnn.cli_options import (
+    FILE,
+    FOLDER,
+    data_options,
+    device_option,
+    limit_options,
+    on_error_option,
+    trained_options,
+    workers_option,
+)
 from mrcnn.engine.settings import AUGMENTATIONS
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
@@ -52,76 +59,6 @@ def _user_errors() -> tuple[type[Exception], ...]:
     return (CheckpointError, TrainingError, ValueError, OSError, ImportError)
 
 
-# ---- options that commands share
-
-
-def data_options(prefix: str = "", required: bool = True) -> Any:
-    what = "validation pictures" if prefix else "pictures"
-    options = [
-        click.option(f"--{prefix}data", required=required, help=f'Folder of the {what}, or "playground".'),
-        click.option(f"--{prefix}annotations", help="Their annotations: a JSON file in COCO's format."),
-        click.option(f"--{prefix}keypoints", help="A second such file, with the keypoints of the same objects."),
-    ]
-    return _together(options)
-
-
-def _together(options: list) -> Any:
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-device_option = click.option("--device", help='"cpu", "cuda", …  [default: a GPU if there is one]')
-limit_options = _together(
-    [
-        click.option(
-            "--min-size",
-            type=click.IntRange(1),
-            multiple=True,
-            help="Pixels to which a picture's short side is scaled. Given repeatedly: training draws one of them, "
-            "all else takes the last.  [default: the model's]",
-        ),
-        click.option("--max-size", type=click.IntRange(1), help="Pixels that its long side then has at most."),
-        click.option("--detections", type=click.IntRange(1), help="Objects that are found in a picture at most."),
-    ]
-)
-workers_option = click.option("--workers", type=click.IntRange(0), help="Processes that read pictures.")
-on_error_option = click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    help="What a missing or broken picture does: end the run, or be left out with a warning.",
-)
-
-
-def augment_help() -> str:
-    """What each name of `--augment` does, from the table of them."""
-    steps = [
-        f"{name}: {', '.join(step.replace('_', '-') for step, strength in options.items() if strength)}"
-        for name, options in AUGMENTATIONS.items()
-        if options
-    ]
-    return f"{'; '.join(steps)}. A turn, by quarters, is for pictures without an up and a down."
-
-
-trained_options = _together(
-    [
-        click.option(
-            "--weights",
-            required=True,
-            help='A model.pt, "playground" (the model in the package), or a torchvision .pth file with --model.',
-        ),
-        click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name."),
-    ]
-)
-
-
-# ---- commands
-
-
 @cli.command()
 @click.option("--out", type=FOLDER, default=Path("runs/demo"), show_default=True, help="Folder for what it leaves.")
 @click.option("--seconds", type=click.FloatRange(1), help="At most so long: fewer steps, learning less.")
@@ -149,6 +86,16 @@ def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> Non
     if coins:
         click.echo(f"         {out / 'coins.png'}")
     click.echo(f"Numbers  {out / 'metrics.json'}\nModel    {out / 'model.pt'}")
+
+
+def augment_help() -> str:
+    """What each name of `--augment` does, from the table of them."""
+    steps = [
+        f"{name}: {', '.join(step.replace('_', '-') for step, strength in options.items() if strength)}"
+        for name, options in AUGMENTATIONS.items()
+        if options
+    ]
+    return f"{'; '.join(steps)}. A turn, by quarters, is for pictures without an up and a down."
 
 
 @cli.command()

@@ -29,7 +29,7 @@ ROOMS = (
     ("export",),
     ("visualize",),
     ("engine",),
-    ("cli", "__main__", "__init__", "pretrained"),
+    ("cli", "cli_options", "__main__", "__init__", "pretrained"),
     ("lab",),  # above all: only lessons import it
 )
 RANKS = {name: rank for rank, room in enumerate(ROOMS) for name in room}

@@ -1,0 +1,65 @@
+"""Options that several commands share, in front of their functions: `@data_options()`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def data_options(prefix: str = "", required: bool = True) -> Any:
+    what = "validation pictures" if prefix else "pictures"
+    options = [
+        click.option(f"--{prefix}data", required=required, help=f'Folder of the {what}, or "playground".'),
+        click.option(f"--{prefix}annotations", help="Their annotations: a JSON file in COCO's format."),
+        click.option(f"--{prefix}keypoints", help="A second such file, with the keypoints of the same objects."),
+    ]
+    return together(options)
+
+
+def together(options: list) -> Any:
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+device_option = click.option("--device", help='"cpu", "cuda", …  [default: a GPU if there is one]')
+limit_options = together(
+    [
+        click.option(
+            "--min-size",
+            type=click.IntRange(1),
+            multiple=True,
+            help="Pixels to which a picture's short side is scaled. Given repeatedly: training draws one of them, "
+            "all else takes the last.  [default: the model's]",
+        ),
+        click.option("--max-size", type=click.IntRange(1), help="Pixels that its long side then has at most."),
+        click.option("--detections", type=click.IntRange(1), help="Objects that are found in a picture at most."),
+    ]
+)
+workers_option = click.option("--workers", type=click.IntRange(0), help="Processes that read pictures.")
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="What a missing or broken picture does: end the run, or be left out with a warning.",
+)
+
+
+trained_options = together(
+    [
+        click.option(
+            "--weights",
+            required=True,
+            help='A model.pt, "playground" (the model in the package), or a torchvision .pth file with --model.',
+        ),
+        click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name."),
+    ]
+)
