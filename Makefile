@@ -26,7 +26,7 @@ $(VENV)/torch:
 	touch $@
 
 $(VENV)/installed: $(VENV)/torch $(SOURCES)
-	$(BIN)/python -m pip install --no-build-isolation --editable ".[export,photos,tensorboard,lessons,test]"
+	$(BIN)/python -m pip install --no-build-isolation --editable ".[export,photos,tensorboard,video,lessons,test]"
 	touch $@
 
 demo: install

@@ -222,8 +222,20 @@ def evaluate(
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PATH...")
 @trained_options
-@click.option("--out", type=FOLDER, required=True, help="Folder for the drawings and results.json.")
-@click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="What is drawn.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for what --save names.")
+@click.option(
+    "--min-score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Objects from it on are kept."
+)
+@click.option(
+    "--save",
+    default="pictures,json",
+    show_default=True,
+    metavar="KINDS",
+    help="With commas between: pictures (drawn; a video comes out as one), json (results.json), masks, crops.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Pictures the model sees at once."
+)
 @limit_options
 @device_option
 def predict(
@@ -232,29 +244,29 @@ def predict(
     builder: str | None,
     out: Path,
     min_score: float,
+    save: str,
+    batch_size: int,
     device: str | None,
     **limits: Any,
 ) -> None:
     """Find objects in photographs: drawings, and results in COCO's format. PATH: a picture, a film (GIF, WEBP, PNG), a
-    folder of them, or a pattern in quotes."""
+    video (MP4, MOV, …), a folder of them, or a pattern in quotes."""
     from mrcnn.engine import distributed
     from mrcnn.engine.build_model import limit, trained_model
     from mrcnn.engine.predict import find_photographs, found_table
     from mrcnn.engine.predict import predict as predict_photos
 
-    files = find_photographs(photos)
+    files, kinds = find_photographs(photos), [kind.strip() for kind in save.split(",")]
     with distributed.processes(device) as where:
         model = limit(trained_model(weights, builder), **limits).to(where)
         begin = time.perf_counter()
-        results, complaints = predict_photos(model, files, out, min_score)
+        results, complaints, pictures = predict_photos(model, files, out, min_score, batch_size=batch_size, save=kinds)
     took = time.perf_counter() - begin
-    shown = sum(entry["score"] >= min_score for entry in results)
-    read = len(files) - len(complaints)
-    click.echo(f"{read} photographs, {shown} objects: drawings and results.json in {out}")
-    if shown:
-        click.echo(found_table(results, min_score))
-    if read:
-        click.echo(f"{took:.1f} s, {read / took:.2g} photographs a second, drawing included")
+    click.echo(f"{pictures} pictures, {len(results)} objects: {', '.join(kinds)} in {out}")
+    if results:
+        click.echo(found_table(results))
+    if pictures:
+        click.echo(f"{took:.1f} s, {pictures / took:.3g} pictures a second, everything included")
     for complaint in complaints:
         click.echo(f"mrcnn: {complaint}", err=True)
     if complaints:

@@ -228,6 +228,12 @@ def save(figure: Figure, path: str | Path) -> None:
     write_whole(path, write)
 
 
+def pixels(figure: Figure) -> np.ndarray:
+    """The figure as a picture uint8 (H, W, 3)."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
 def draw_photo(image: Any, objects: dict[str, Any], labels: dict[str, Any] | None, **options: Any) -> Figure:
     """One picture with its objects, at least 1,000 and at most 2,400 pixels wide or high."""
     height, width = np.asarray(image).shape[1:]

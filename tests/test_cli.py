@@ -161,7 +161,7 @@ def test_predict_draws_and_writes_results(trained, scenes, tmp_path, capsys):
     assert run("predict", *photos, grey, "--weights", trained / "model.pt", "--out", out, "--min-score", 0.1) == 0
     drawn = sorted(path.name for path in out.glob("*.png"))
     stem = photos[0].stem
-    assert drawn == sorted([f"{stem}-1.png", f"{stem}-3.png", f"{photos[1].stem}.png"])
+    assert drawn == sorted([f"{stem}.png", f"{stem}-2.png", f"{photos[1].stem}.png"])
     results = json.loads((out / "results.json").read_text())
     assert results, "a model after four steps finds plenty"
     truth = COCO(str(scenes / "instances.json"))
@@ -172,7 +172,7 @@ def test_predict_draws_and_writes_results(trained, scenes, tmp_path, capsys):
     person = [entry for entry in results if entry["category_id"] == 1]
     assert all(("keypoints" in entry) == (entry["category_id"] == 1) for entry in results)
     assert all(len(entry["keypoints"]) == 51 for entry in person)
-    assert "3 photographs" in capsys.readouterr().out
+    assert "3 pictures" in capsys.readouterr().out
 
 
 def test_broken_photographs_are_named_and_the_others_done(trained, scenes, tmp_path, capsys):

@@ -15,6 +15,7 @@ ROOMS = (
     ("settings", "processor", "files"),
     ("validation",),
     ("pictures",),
+    ("video",),
     ("ops",),
     ("sampling",),
     ("fused_conv", "layers"),

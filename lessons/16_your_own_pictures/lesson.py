@@ -390,8 +390,8 @@ curves(Panel("F1 of boxes", "keep scores from", lines, limits=(0, 1.04)), width=
 #
 # ## Predict, and hand on
 #
-# `mrcnn predict` draws what has at least this score. In COCO's format it writes all that was found, also with lower scores: whoever
-# measures AP needs the whole list.
+# `mrcnn predict` keeps what has at least this score, in drawings and in COCO's format. Whoever measures AP needs the whole list:
+# `--min-score 0`.
 
 # %%
 shell(f"mrcnn predict right.png --weights tuned/model.pt --min-score {threshold:.2f} --out found")

@@ -18,8 +18,7 @@ class PictureFolder(Sequence):
         folder = Path(folder)
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder} of pictures")
-        kinds = Image.registered_extensions()
-        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in kinds and file.is_file())
+        self.files = sorted(picture_files(folder))
         if not self.files:
             raise ValueError(f"{folder} has no pictures")
 
@@ -28,6 +27,12 @@ class PictureFolder(Sequence):
 
     def __getitem__(self, index: int) -> Tensor:
         return read_picture(self.files[index])
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The files in a folder, and in those within it, whose names are those of pictures."""
+    kinds = Image.registered_extensions()
+    return [file for file in folder.rglob("*") if file.suffix.lower() in kinds and file.is_file()]
 
 
 class WithoutObjects(torch.utils.data.Dataset):

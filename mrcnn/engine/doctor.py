@@ -16,6 +16,7 @@ PACKAGES = {
     "torchvision": "the yardstick of the tests and benchmarks",
     "skimage": "photographs for the demo (coins), the tests and the lessons",
     "onnxruntime": "`mrcnn export`: the whole model as one ONNX file",
+    "av": "`mrcnn predict` on videos",
     "tensorboard": "losses and metrics in TensorBoard; without it they are in CSV files",
     "pytest": "running the tests",
     "jupyterlab": "working through the lessons",

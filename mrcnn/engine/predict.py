@@ -1,74 +1,127 @@
-"""A model on photographs: drawn pictures, and results in COCO's format."""
+"""A model on photographs, films and videos: what it finds, picture by picture."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mrcnn.data import PictureError, PictureFolder
-from mrcnn.engine.evaluate import to_coco
-from mrcnn.files import write_json
+from mrcnn.data import PictureError
+from mrcnn.data.folder import picture_files
+from mrcnn.engine.result_folder import Picture, ResultFolder
 from mrcnn.pictures import read_frames
+from mrcnn.video import is_video, read_video, video_length
 from mrcnn.weights import checked_state
 
 
 @torch.inference_mode()
 def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """What a model in evaluation mode finds in one picture (3, H, W), on the CPU."""
+    return detect_in(model, [image])[0]
+
+
+@torch.inference_mode()
+def detect_in(model: nn.Module, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    """What a model in evaluation mode finds in pictures (3, H, W) that it sees as one batch, on the CPU."""
     device = next(model.parameters()).device
-    return {name: value.cpu() for name, value in model([image.to(device)])[0].items()}
+    results = model([image.to(device) for image in images])
+    return [{name: value.cpu() for name, value in result.items()} for result in results]
+
+
+class Predicted(NamedTuple):
+    """results: COCO's, one list. complaints: a sentence about each file that could not be read. pictures: how many were
+    looked at."""
+
+    results: list[dict[str, Any]]
+    complaints: list[str]
+    pictures: int
 
 
 def predict(
-    model: nn.Module, photos: Sequence[str | Path], out: str | Path, min_score: float = 0.5
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Draws what the model finds in each photograph into the folder ``out``, and writes results.json there.
+    model: nn.Module,
+    files: Sequence[str | Path],
+    out: str | Path,
+    min_score: float = 0.5,
+    *,
+    batch_size: int = 1,
+    save: Sequence[str] = ("pictures", "json"),
+) -> Predicted:
+    """Looks at photographs, films (GIF …) and videos, and leaves in the folder `out` what `save` names
+    (`mrcnn.engine.result_folder.KINDS`) of the objects that have at least `min_score`.
 
-    Returns the results, and a sentence about each photograph that could not be read. The results have every detection
-    of the model; the drawings those from ``min_score`` on. A result's ``image_id`` counts the pictures from 1, and
-    ``file_name`` says which it was; of a film every frame is a picture, and ``frame`` its number.
+    A result's `image_id` counts the pictures from 1, and `file_name` says which it was; of a film or a video every
+    frame is a picture, and `frame` its number. batch_size: pictures that the model sees at once.
     """
-    from mrcnn import visualize
-
     checked_state(model.state_dict(), "the model")
-    out = Path(out)
-    names = drawing_names(photos)
-    results: list[dict[str, Any]] = []
+    folder = ResultFolder(out, model, save)
     complaints: list[str] = []
-    number, used = 0, set()
-    for photo, name in zip(tqdm(photos, desc="predicting", disable=None, leave=False), names, strict=True):
+    pictures = tqdm(
+        read_all(map(Path, files), complaints),
+        total=count_pictures(files),
+        desc="predicting",
+        unit=" pictures",
+        disable=None,
+        leave=False,
+    )
+    found = find(model, pictures, min_score, batch_size)
+    for (file, _), pairs in itertools.groupby(found, lambda pair: pair[0].origin):
+        folder.add(file, pairs)
+    folder.finish()
+    return Predicted(folder.results, complaints, folder.pictures)
+
+
+def read_all(files: Iterable[Path], complaints: list[str]) -> Iterator[Picture]:
+    """The pictures of all files; of a file that cannot be read, or not to its end, a sentence is added to `complaints`
+    and a number left out."""
+    number = 0
+    for file in files:
         try:
-            for frame, image in read_frames(photo):
+            for frame, image in enumerate(read_video(file), start=1) if is_video(file) else read_frames(file):
                 number += 1
-                found = detect(model, image)
-                entries = one_list(found, number, model.labels or numbered_labels(found))
-                source = {"file_name": str(photo)} | ({} if frame is None else {"frame": frame})
-                results += [source | entry for entry in entries]
-                drawing = visualize.draw_photo(image, found, model.labels, min_score=min_score)
-                wanted = name if frame is None else f"{Path(name).stem}-{frame:04}.png"
-                visualize.save(drawing, out / unused(wanted, used))
+                yield Picture(file, number, frame, image)
         except PictureError as error:
             number += 1
             complaints.append(str(error))
-    write_json(out / "results.json", results)
-    return results, complaints
+
+
+def count_pictures(files: Sequence[str | Path]) -> int:
+    """About how many pictures files hold: a photograph or a film one, a video what it says."""
+    count = 0
+    for file in files:
+        try:
+            count += video_length(file)[0] if is_video(file) else 1
+        except PictureError:
+            count += 1
+    return count
+
+
+def find(
+    model: nn.Module, pictures: Iterable[Picture], min_score: float, batch_size: int
+) -> Iterator[tuple[Picture, dict[str, Tensor]]]:
+    """Each picture with its objects of at least `min_score`, on the CPU."""
+    pictures = iter(pictures)
+    while batch := list(itertools.islice(pictures, batch_size)):
+        for picture, found in zip(batch, detect_in(model, [each.image for each in batch]), strict=True):
+            sure = found["scores"] >= min_score
+            yield picture, {name: value[sure] for name, value in found.items()}
 
 
 def find_photographs(places: Sequence[str | Path]) -> list[Path]:
-    """The files of places: a file is itself, a folder its pictures, a pattern (`*.jpg`, `**/*.png`) what it matches.
+    """The files of places: a file is itself, a folder its pictures and videos, a pattern (`*.jpg`, `**/*.png`) what it
+    matches.
 
     Raises ValueError for a folder without pictures or a pattern that matches nothing.
     """
     files: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            files += PictureFolder(place).files
+            files += pictures_and_videos(place)
         elif glob.has_magic(str(place)) and not place.exists():
             matches = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
             if not matches:
@@ -79,49 +132,19 @@ def find_photographs(places: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def found_table(results: Sequence[dict[str, Any]], min_score: float) -> str:
-    """How many objects of each category have at least this score, the most frequent first, and their mean score."""
+def pictures_and_videos(folder: Path) -> list[Path]:
+    videos = {file for file in folder.rglob("*") if is_video(file) and file.is_file()}
+    files = sorted(videos.union(picture_files(folder)))
+    if not files:
+        raise ValueError(f"{folder} has no pictures")
+    return files
+
+
+def found_table(results: Sequence[dict[str, Any]]) -> str:
+    """How many objects of each category there are, the most frequent first, and their mean score."""
     scores: dict[str, list[float]] = {}
     for entry in results:
-        if entry["score"] >= min_score:
-            scores.setdefault(entry["category_name"], []).append(entry["score"])
+        scores.setdefault(entry["category_name"], []).append(entry["score"])
     rows = sorted(scores.items(), key=lambda item: (-len(item[1]), item[0]))
     width = max((len(name) for name in scores), default=0)
     return "\n".join(f"  {name:{width}}  {len(each):5}  mean score {sum(each) / len(each):.2f}" for name, each in rows)
-
-
-def drawing_names(photos: Sequence[str | Path]) -> list[str]:
-    """A file name for each drawing: the photograph's, with its number where two would be the same."""
-    stems = [Path(photo).stem for photo in photos]
-    return [
-        f"{stem}.png" if stems.count(stem) == 1 else f"{stem}-{number}.png"
-        for number, stem in enumerate(stems, start=1)
-    ]
-
-
-def unused(name: str, used: set[str]) -> str:
-    """The name, or one made of it that is not used yet; it is then."""
-    while name in used:
-        name = f"{Path(name).stem}_.png"
-    used.add(name)
-    return name
-
-
-def one_list(found: dict[str, Tensor], image_id: int, labels: dict[str, Any]) -> list[dict[str, Any]]:
-    """Results in COCO's format, box, mask and keypoints of an object in one entry."""
-    kinds = to_coco(found, image_id, labels)
-    entries = kinds["bbox"]
-    if "segm" in kinds:
-        entries = [box | mask for box, mask in zip(entries, kinds["segm"], strict=True)]
-    if "keypoints" in kinds:
-        keypoints = iter(kinds["keypoints"])
-        posed = {labels["category_ids"][label] for label in labels["keypoint_labels"]}
-        entries = [entry | next(keypoints) if entry["category_id"] in posed else entry for entry in entries]
-    names = dict(zip(labels["category_ids"], labels["categories"], strict=False))
-    return [entry | {"category_name": names[entry["category_id"]]} for entry in entries]
-
-
-def numbered_labels(found: dict[str, Tensor]) -> dict[str, Any]:
-    """For a model that does not say what its labels mean: the numbers themselves, and keypoints for all."""
-    numbers = list(range(int(found["labels"].max()) + 1)) if len(found["labels"]) else [0]
-    return {"category_ids": numbers, "categories": list(map(str, numbers)), "keypoint_labels": numbers}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import HandMade, truth_as_results
+from fakes import HandMade
 from PIL import Image
 
 import mrcnn
@@ -12,34 +12,11 @@ from mrcnn.data import Playground, labels_of
 from mrcnn.engine.build_model import fitted, model_to_train, trained_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
-from mrcnn.engine.predict import drawing_names, find_photographs, found_table, numbered_labels, one_list, predict
+from mrcnn.engine.predict import find_photographs, found_table, predict
 from mrcnn.files import CheckpointError
 from mrcnn.model_file import save_model
 
 DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0), (1, [0, 0, 20, 20], 0)]])
-
-
-def test_an_objects_parts_are_in_one_entry():
-    result = truth_as_results(DATASET[0][1])
-    entries = one_list(result, 3, labels_of(DATASET))
-    assert [entry["category_id"] for entry in entries] == [7, 12, 7]
-    assert ["keypoints" in entry for entry in entries] == [True, False, True]
-    assert entries[2]["keypoints"] == result["keypoints"][2].flatten().tolist()
-    assert entries[1]["bbox"] == [50, 10, 40, 40]
-    assert all(entry["image_id"] == 3 and entry["segmentation"]["size"] == [64, 96] for entry in entries)
-
-
-def test_a_model_without_labels_gives_numbers():
-    result = truth_as_results(DATASET[0][1])
-    entries = one_list(result, 1, numbered_labels(result))
-    assert [entry["category_id"] for entry in entries] == [1, 2, 1]
-    assert all("keypoints" in entry for entry in entries)
-    nothing = {name: value[:0] for name, value in result.items()}
-    assert one_list(nothing, 1, numbered_labels(nothing)) == []
-
-
-def test_no_drawing_writes_over_another():
-    assert drawing_names(["a/x.jpg", "y.png", "b/x.png"]) == ["x-1.png", "y.png", "x-3.png"]
 
 
 @pytest.fixture
@@ -73,15 +50,15 @@ def test_nothing_found_is_told(place, words, tmp_path, monkeypatch):
 def test_every_frame_of_a_film_is_a_picture(album):
     model = mrcnn.playground_rcnn(pretrained=True)
     film = album / "a" / "film.gif"
-    results, complaints = predict(model, [album / "a" / "1.png", film], album / "out")
-    assert complaints == []
+    results, complaints, pictures = predict(model, [album / "a" / "1.png", film], album / "out", 0.05)
+    assert (complaints, pictures) == ([], 4)
     drawn = sorted(path.name for path in (album / "out").glob("*.png"))
     assert drawn == ["1.png", "film-0001.png", "film-0002.png", "film-0003.png"]
     assert {(entry["image_id"], entry.get("frame")) for entry in results} == {(1, None), (2, 1), (3, 2), (4, 3)}
     opened = Image.open(film)
     for number in (1, 2, 3):
         opened.seek(number - 1)
-        expected = model.predict(opened.convert("RGB"))
+        expected = model.predict(opened.convert("RGB"), min_score=0.05)
         found = [entry for entry in results if entry.get("frame") == number]
         assert [entry["category_name"] for entry in found] == expected["names"]
         assert [entry["score"] for entry in found] == pytest.approx(expected["scores"].tolist(), abs=1e-5)
@@ -92,21 +69,21 @@ def test_no_frame_writes_over_a_photograph(album):
     photo.write_bytes((album / "a" / "1.png").read_bytes())
     predict(mrcnn.playground_rcnn(pretrained=True), [photo, film], album / "out")
     drawn = {path.name for path in (album / "out").glob("*.png")}
-    assert drawn == {"film-0001.png", "film-0002.png", "film-0002_.png", "film-0003.png"}
+    assert drawn == {"film-0001.png", "film-0002.png", "film-0002-2.png", "film-0003.png"}
 
 
 def test_a_film_that_is_cut_short_is_told(album):
     film = album / "cut.gif"
     film.write_bytes((album / "a" / "film.gif").read_bytes()[:-9000])
-    _, complaints = predict(mrcnn.playground_rcnn(pretrained=True), [film], album / "out")
+    _, complaints, _ = predict(mrcnn.playground_rcnn(pretrained=True), [film], album / "out")
     assert len(complaints) == 1
     assert complaints[0].startswith(f"{film} cannot be read")
 
 
 def test_the_table_of_what_was_found():
-    scores = (("cat", 0.9), ("dog", 0.8), ("dog", 0.6), ("dog", 0.3))
+    scores = (("cat", 0.9), ("dog", 0.8), ("dog", 0.6))
     results = [{"category_name": name, "score": score} for name, score in scores]
-    assert found_table(results, 0.5).split() == [
+    assert found_table(results).split() == [
         "dog",
         "2",
         "mean",
@@ -118,7 +95,7 @@ def test_the_table_of_what_was_found():
         "score",
         "0.90",
     ]
-    assert found_table([], 0.5) == ""
+    assert found_table([]) == ""
 
 
 # ---- coins
@@ -163,7 +140,7 @@ def test_a_model_that_finds_nothing_leaves_results(tmp_path):
     photo = torch.zeros(64, 80, 3, dtype=torch.uint8).numpy()
     Image.fromarray(photo).save(tmp_path / "photo.png")
     model = mrcnn.playground_rcnn(rpn={"min_size": 1000.0}).eval()
-    assert predict(model, [tmp_path / "photo.png"], tmp_path / "out") == ([], [])
+    assert predict(model, [tmp_path / "photo.png"], tmp_path / "out") == ([], [], 1)
     assert (tmp_path / "out" / "results.json").read_text() == "[]\n"
     assert (tmp_path / "out" / "photo.png").is_file()
 
