@@ -142,6 +142,11 @@ def augment_help() -> str:
 @click.option("--evaluate-every", type=click.IntRange(0), help="Steps between evaluations.")
 @click.option("--patience", type=click.IntRange(1), help="Evaluations without a better AP that end the run.")
 @limit_options
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="settings.json of another run: its model and its settings, but for the options given here.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @device_option
 def train(
@@ -156,22 +161,21 @@ def train(
     weights: str | None,
     backbone_weights: str | None,
     out: Path,
-    epochs: int | None,
-    steps: int | None,
-    seconds: float | None,
-    batch_size: int | None,
     min_size: tuple[int, ...],
     max_size: int | None,
     detections: int | None,
     unlabelled: Path | None,
+    settings: Path | None,
     resume: bool,
     device: str | None,
     **chosen: Any,
 ) -> None:
     """Train a model on COCO-format data. Under torchrun, on many GPUs or machines."""
     from mrcnn.engine.runs import DataSource, train_run
+    from mrcnn.engine.settings_file import Wanted, read_settings
 
-    if epochs and (steps or seconds):
+    chosen = _given(**chosen)
+    if "epochs" in chosen and chosen.keys() & {"steps", "seconds"}:
         raise click.UsageError("--epochs is the whole length of the run: give it without --steps and --seconds")
     validation = DataSource(val_data, val_annotations, val_keypoints, on_error) if val_data else None
     train_run(
@@ -181,10 +185,9 @@ def train(
         builder=builder,
         weights=weights,
         backbone_weights=backbone_weights,
-        budget={"epochs": epochs, "steps": steps, "seconds": seconds},
-        batch_size=batch_size,
+        wanted=read_settings(settings) if settings else Wanted(),
         limits={"min_size": min_size, "max_size": max_size, "detections": detections},
-        chosen=_given(**chosen),
+        chosen=chosen,
         unlabelled=unlabelled,
         resume=resume,
         device=device,

@@ -7,7 +7,7 @@ R-CNN, He et al., 2017); the mask head, the keypoint head or both can be left ou
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
 import torch
@@ -50,6 +50,13 @@ class ModelSettings(Settings):
         values = [getattr(self, each.name) for each in fields(self)]
         return [value.head() for value in values if isinstance(value, HeadSettings)]
 
+    def with_changes(self, changes: dict[str, Any]) -> "ModelSettings":
+        """These settings with others in place of some (`mrcnn.settings.changed`), also of a head that is left out here:
+        the rest of its settings are then the default ones."""
+        absent = [name for name in optional(ModelSettings) if getattr(self, name) is None]
+        added = {name: optional(ModelSettings)[name]() for name in absent if changes.get(name) is not None}
+        return changed(replace(self, **added), changes)
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -59,7 +66,7 @@ class ModelSettings(Settings):
         missing = [each.name for each in fields(cls) if each.name not in values]
         if missing:
             raise ValueError(f"a model's settings must name every stage; {', '.join(missing)} missing")
-        return changed(cls(**{name: kind() for name, kind in optional(cls).items()}), values)
+        return cls().with_changes(values)
 
 
 class MaskRCNN(nn.Module):

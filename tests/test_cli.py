@@ -229,7 +229,7 @@ def test_demo_leaves_its_four_files(tmp_path, capsys):
     pytest.importorskip("skimage")
     assert run("demo", "--out", tmp_path, "--seconds", 2, "--scenes", 3) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
-        "metrics.json", "predictions.png", "curves.png", "model.pt", "coins.png", "losses.csv",
+        "metrics.json", "predictions.png", "curves.png", "model.pt", "coins.png", "losses.csv", "settings.json",
     }  # fmt: skip
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert {"AP", "AP50"} <= metrics["bbox"].keys() & metrics["segm"].keys() & metrics["keypoints"].keys()

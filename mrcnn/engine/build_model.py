@@ -65,23 +65,31 @@ def published_labels(num_classes: int) -> dict[str, list] | None:
 
 
 def model_to_train(
-    dataset: Any, builder: str | None, weights: str | None = None, backbone_weights: str | None = None
+    dataset: Any,
+    builder: str | None,
+    weights: str | None = None,
+    backbone_weights: str | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> tuple[MaskRCNN, list[str]]:
     """A model for the categories and keypoints of a data set, and the names of the weights that start afresh.
 
     ``weights`` (a model file of ours, or a .pth file together with ``builder``) are taken where they fit: the last
     layers of the heads start afresh if the categories are others, by number or by name. ``builder`` None: the one of
-    the model file.
+    the model file. ``changes`` are to the settings of its stages, as a settings file has them.
     """
     source = None if weights is None else _source(weights, builder)
     if source is None and builder is None:
         raise ValueError("name a model (--model), or a model file to start from (--weights)")
     wanted = zoo.build(builder or source.builder)
     same = source is not None and source.builder == wanted.builder  # then also the same settings of every stage
-    settings = fitted(source.settings if same else wanted.settings, dataset)
+    settings = source.settings if same else wanted.settings
     if source is None and backbone_weights is None:
         # Constant statistics suit the weights they were measured with. Random weights need statistics of their own.
         settings = replace(settings, backbone=replace(settings.backbone, frozen_norm=False))
+    try:
+        settings = fitted(settings.with_changes(changes or {}), dataset)
+    except TypeError as error:  # a name that no stage has
+        raise ValueError(f"the settings of the model: {error}") from error
     model = zoo.make(wanted.builder, settings, backbone_weights=backbone_weights)
     if source is None:
         return model, []

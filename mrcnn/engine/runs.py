@@ -21,14 +21,17 @@ from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.evaluate import KINDS, evaluate
 from mrcnn.engine.predict import detect
 from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.settings_file import Wanted
 from mrcnn.engine.signals import Stopped, StopRequests
 from mrcnn.engine.train import train
 from mrcnn.files import write_json
 from mrcnn.model_file import save_model
 from mrcnn.processor import multiplies_bfloat16
+from mrcnn.zoo import builders_name
 
 Say = Callable[[str], None]
 TEST_SCENES = 500
+LENGTHS = {"epochs", "steps", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,30 @@ def default_settings(builder: str, size: int, **budget: Any) -> TrainSettings:
     return replace(settings, clip=None, group_shapes=True)
 
 
-def run_settings(builder: str, dataset: Any, pretrained: bool, size: int, **length: Any) -> TrainSettings:
-    """The settings for a model on a data set, where nobody chooses others."""
+def run_settings(
+    builder: str, dataset: Any, chosen: dict[str, Any], *, pretrained: bool, unlabelled: bool
+) -> TrainSettings:
+    """The settings of a run: what is ``chosen``, fields of TrainSettings or ``epochs``, and else what suits the model
+    and the data set."""
+    chosen = dict(chosen)
+    size = chosen.pop("batch_size", 8 if builder.startswith("playground") else 2)
+    length = {name: chosen.pop(name, None) for name in ("steps", "seconds")}
+    if "epochs" in chosen:
+        length["steps"] = in_steps(chosen.pop("epochs"), dataset, size / 2 if unlabelled else size)
     # The playground's scenes never come twice; pictures in files do.
     augment = "none" if isinstance(dataset, Playground) else "flip"
     settings = replace(default_settings(builder, size, **length), augment=augment)
     if pretrained and not builder.startswith("playground"):
         settings = replace(settings, frozen_stages=2)  # stem and layer 1, as in the published recipe
-    return settings
+    return replace(settings, **chosen)
+
+
+def over(stored: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a file, with those that are chosen in their place: a length of the run in place of the whole
+    length there."""
+    if chosen.keys() & LENGTHS:
+        stored = {name: value for name, value in stored.items() if name not in LENGTHS}
+    return stored | chosen
 
 
 def in_steps(epochs: int, dataset: Any, labelled: float) -> int:
@@ -98,8 +117,7 @@ def train_run(
     builder: str | None,
     weights: str | None,
     backbone_weights: str | None,
-    budget: dict[str, Any],
-    batch_size: int | None,
+    wanted: Wanted,
     limits: dict[str, Any],
     chosen: dict[str, Any],
     unlabelled: Path | None = None,
@@ -108,24 +126,24 @@ def train_run(
     say: Say,
 ) -> None:
     """Trains on ``source``; leaves model.pt, losses.csv, curves.png and, with ``validation``, best.pt, metrics.json and
-    pages of predictions in ``out``. ``budget`` has epochs, or steps, seconds or both; ``limits`` are for
-    `build_model.limit`, ``chosen`` the settings that are not left to `default_settings`."""
+    pages of predictions in ``out``. ``wanted`` is what a settings file says; ``chosen`` (for `run_settings`) and
+    ``limits`` (for `build_model.limit`) go over it."""
     with distributed.processes(device) as where:
         main = distributed.is_main()
         say = say if main else _silence
+        chosen = over(wanted.train, chosen)
         seed = chosen.get("seed", 0)
         dataset = source.open(demo.SCENES, seed)
         test = validation.open_to_measure() if validation else None
         torch.manual_seed(seed)  # every process begins with the same weights
-        model, fresh = model_to_train(dataset, builder, weights, backbone_weights)
+        if builder and wanted.builder and builders_name(builder) != builders_name(wanted.builder):
+            raise ValueError(f"the settings are those of {wanted.builder}, which {builder} (--model) is not")
+        model, fresh = model_to_train(dataset, builder or wanted.builder, weights, backbone_weights, wanted.model)
         if fresh:
             say(f"{len(fresh)} tensors start afresh, as other categories or keypoints need: {', '.join(fresh[:4])}, …")
         limit(model, **limits)
-        size = batch_size or (8 if model.builder.startswith("playground") else 2)
-        length = {"steps": budget["steps"], "seconds": budget["seconds"]}
-        if budget["epochs"]:
-            length["steps"] = in_steps(budget["epochs"], dataset, size if unlabelled is None else size / 2)
-        settings = replace(run_settings(model.builder, dataset, weights is not None, size, **length), **chosen)
+        kind = {"pretrained": weights is not None, "unlabelled": unlabelled is not None}
+        settings = run_settings(model.builder, dataset, chosen, **kind)
         if settings.patience and test is None:
             raise ValueError("patience counts evaluations: give validation pictures (--val-data)")
         if (settings.frozen_stages or settings.last_layers_only) and weights is None and backbone_weights is None:

@@ -31,6 +31,7 @@ from mrcnn.engine.freeze import freeze, to_training
 from mrcnn.engine.pseudo_labels import Teacher, easy_pictures
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
+from mrcnn.engine.settings_file import write_settings
 from mrcnn.engine.signals import Stopped, StopRequests
 from mrcnn.files import CheckpointError
 from mrcnn.processor import multiplies_bfloat16
@@ -66,9 +67,9 @@ def train(
 
     ``dataset[i]`` gives (image, target). With ``unlabelled``, pictures uint8 (3, H, W), half of each batch are of
     these, with targets from a teacher (`mrcnn.engine.pseudo_labels`). ``evaluate(model, step)`` gives numbers to record
-    every ``settings.evaluate_every`` steps. With ``out`` that folder gets losses.csv, metrics.csv, checkpoints, best.pt
-    (the model of the evaluation with the highest mean AP) and, at the end, model.pt. ``resume`` goes on from the last
-    checkpoint there, if any.
+    every ``settings.evaluate_every`` steps. With ``out`` that folder gets settings.json, losses.csv, metrics.csv,
+    checkpoints, best.pt (the model of the evaluation with the highest mean AP) and, at the end, model.pt. ``resume``
+    goes on from the last checkpoint there, if any.
 
     Raises TrainingError when a loss is no longer a number, CheckpointError when a file cannot be written or read or
     another run is at work in ``out``, and Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. However a run
@@ -81,6 +82,8 @@ def train(
             run.resume()
         else:
             run.refuse_old_checkpoints()
+        if folder is not None and distributed.is_main():
+            write_settings(folder, model, settings)
         run.go(dataset, evaluate)
     return run.report
 

@@ -115,7 +115,7 @@ class TinyModel(nn.Module):
         self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(4, 2)
-        self.config = {"builder": "tiny", "arguments": {"dropout": dropout, "norm": norm}}
+        self.config = {"builder": "tiny", "arguments": {"settings": {"dropout": dropout, "norm": norm}}}
         self.labels = None
 
     def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> dict[str, Tensor]:

@@ -177,7 +177,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_good_checkpoint(tm
 
     def full(handle):
         calls.append(handle)
-        if len(calls) > 2:  # file and folder of the first checkpoint
+        if len(calls) > 4:  # file and folder of the settings, and of the first checkpoint
             raise OSError(28, "No space left on device")
         fsync(handle)
 
