@@ -265,7 +265,7 @@ def predict(
         begin = time.perf_counter()
         results, complaints, pictures = predict_photos(model, files, out, min_score, batch_size=batch_size, save=kinds)
     took = time.perf_counter() - begin
-    click.echo(f"{pictures} pictures, {len(results)} objects: {', '.join(kinds)} in {out}")
+    click.echo(f"{_count(pictures, 'picture')}, {_count(len(results), 'object')}: {', '.join(kinds)} in {out}")
     if results:
         click.echo(found_table(results))
     if pictures:
@@ -348,6 +348,10 @@ def doctor(data: str | None, annotations: str | None, keypoints: str | None, out
         raise click.UsageError("a data set is --data together with --annotations")
     elif data_report(data, annotations, keypoints, out, click.echo):
         sys.exit(1)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _given(**options: Any) -> dict[str, Any]:
