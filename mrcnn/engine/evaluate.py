@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,18 @@ def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, An
     return found
 
 
+def in_one_entry(kinds: dict[str, list[dict]], posed: set[int]) -> list[dict]:
+    """What `to_coco` tells of some objects, with box, mask and keypoints of an object in one entry. posed: the ids of
+    the categories that have keypoints."""
+    entries = kinds.get("bbox", [])
+    if "segm" in kinds:
+        entries = [box | mask for box, mask in zip(entries, kinds["segm"], strict=True)]
+    if "keypoints" in kinds:
+        keypoints = iter(kinds["keypoints"])
+        entries = [entry | next(keypoints) if entry["category_id"] in posed else entry for entry in entries]
+    return entries
+
+
 def encode_masks(masks: torch.Tensor) -> list[dict]:
     """Binary masks (K, H, W) as run lengths, with the counts as a string, so that JSON can hold them."""
     columns = np.asfortranarray(masks.cpu().numpy().astype(np.uint8).transpose(1, 2, 0))  # (H, W, K)
@@ -132,13 +145,30 @@ def encode_masks(masks: torch.Tensor) -> list[dict]:
 
 def score(ground_truth: dict, detections: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
     """COCO metrics of detections in COCO's results format against a ground truth in COCO's annotation format."""
-    metrics = {}
+    return {kind: one.metrics for kind, one in judge(ground_truth, detections).items()}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What pycocotools finds for one kind: its metrics, and what they are means of.
+
+    precision (T, R, K): at T thresholds of IoU, or OKS, at R levels of recall, for K categories; for objects of every
+    size and as many detections per picture as COCO allows. -1 for a category without ground truth. category_ids (K,).
+    """
+
+    metrics: dict[str, float]
+    precision: np.ndarray
+    category_ids: list[int]
+
+
+def judge(ground_truth: dict, detections: dict[str, list[dict]]) -> dict[str, Judgement]:
+    """`score`, and what is behind it, by kind; only what was both looked for and annotated."""
+    judged = {}
     for kind in KINDS:
         truth = prepared(ground_truth, kind)
         if kind in detections and truth["annotations"]:
-            names = KEYPOINT_METRICS if kind == "keypoints" else BOX_METRICS
-            metrics[kind] = dict(zip(names, summary(truth, detections[kind], kind), strict=True))
-    return metrics
+            judged[kind] = judge_kind(truth, detections[kind], kind)
+    return judged
 
 
 def prepared(ground_truth: dict, kind: str) -> dict:
@@ -172,8 +202,8 @@ def _has(annotation: dict, kind: str) -> bool:
     return bool(annotation.get("bbox" if kind == "bbox" else "segmentation"))
 
 
-def summary(truth: dict, found: list[dict], kind: str) -> list[float]:
-    """pycocotools' summary of one kind, in its order, without its printing."""
+def judge_kind(truth: dict, found: list[dict], kind: str) -> Judgement:
+    """pycocotools' judgement of one kind, without its printing."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = truth
@@ -189,7 +219,9 @@ def summary(truth: dict, found: list[dict], kind: str) -> list[float]:
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
-    return [float(value) for value in judge.stats]
+    names = KEYPOINT_METRICS if kind == "keypoints" else BOX_METRICS
+    metrics = {name: float(value) for name, value in zip(names, judge.stats, strict=True)}
+    return Judgement(metrics, judge.eval["precision"][:, :, :, 0, -1], [int(each) for each in judge.params.catIds])
 
 
 def _nothing(truth: dict) -> COCO:

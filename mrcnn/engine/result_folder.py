@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mrcnn import visualize
-from mrcnn.engine.evaluate import to_coco
+from mrcnn.engine.evaluate import in_one_entry, to_coco
 from mrcnn.files import write_json, write_whole
 from mrcnn.video import is_video, video_length, write_video
 
@@ -121,14 +121,8 @@ def result_entries(picture: Picture, found: dict[str, Tensor], labels: dict[str,
 
 def one_list(found: dict[str, Tensor], image_id: int, labels: dict[str, Any]) -> list[dict[str, Any]]:
     """Results in COCO's format, box, mask and keypoints of an object in one entry."""
-    kinds = to_coco(found, image_id, labels)
-    entries = kinds["bbox"]
-    if "segm" in kinds:
-        entries = [box | mask for box, mask in zip(entries, kinds["segm"], strict=True)]
-    if "keypoints" in kinds:
-        keypoints = iter(kinds["keypoints"])
-        posed = {labels["category_ids"][label] for label in labels["keypoint_labels"]}
-        entries = [entry | next(keypoints) if entry["category_id"] in posed else entry for entry in entries]
+    posed = {labels["category_ids"][label] for label in labels["keypoint_labels"]}
+    entries = in_one_entry(to_coco(found, image_id, labels), posed)
     names = dict(zip(labels["category_ids"], labels["categories"], strict=False))
     return [entry | {"category_name": names[entry["category_id"]]} for entry in entries]
 
