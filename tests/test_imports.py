@@ -28,7 +28,7 @@ ROOMS = (
     ("weights", "model_file", "zoo"),
     ("data",),
     ("export",),
-    ("visualize",),
+    ("visualize", "visualize_evaluation"),
     ("engine",),
     ("cli", "cli_options", "__main__", "__init__", "pretrained"),
     ("lab",),  # above all: only lessons import it
