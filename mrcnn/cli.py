@@ -201,6 +201,7 @@ def train(
 @on_error_option
 @limit_options
 @click.option("--out", type=FILE, help="A JSON file for the metrics.")
+@click.option("--report", type=FOLDER, help="Folder for AP by category, confusion matrix, curves, the worst pictures.")
 @workers_option
 @device_option
 def evaluate(
@@ -211,6 +212,7 @@ def evaluate(
     keypoints: str | None,
     on_error: str,
     out: Path | None,
+    report: Path | None,
     workers: int | None,
     device: str | None,
     **limits: Any,
@@ -219,7 +221,7 @@ def evaluate(
     from mrcnn.engine.runs import DataSource, eval_run
 
     source = DataSource(data, annotations, keypoints, on_error)
-    eval_run(source, weights, builder, limits, out, device, workers or 0, click.echo)
+    eval_run(source, weights, builder, limits, out, report, device, workers or 0, click.echo)
 
 
 @cli.command()

@@ -18,8 +18,9 @@ from mrcnn.engine import demo, distributed
 from mrcnn.engine.best import Best
 from mrcnn.engine.build_model import limit, model_to_train, trained_model
 from mrcnn.engine.csv_log import read_table
-from mrcnn.engine.evaluate import KINDS, evaluate
+from mrcnn.engine.evaluate import KINDS, evaluate, gather_detections, judge
 from mrcnn.engine.predict import detect
+from mrcnn.engine.report import category_lines, category_rows, check_folder, decimals, write_report
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.settings_file import Wanted
 from mrcnn.engine.signals import Stopped, StopRequests
@@ -249,19 +250,31 @@ def eval_run(
     builder: str | None,
     limits: dict[str, Any],
     out: Path | None,
+    report: Path | None,
     device: str | None,
     workers: int,
     say: Say,
 ) -> None:
-    """Evaluates a model, within ``limits`` (`build_model.limit`); writes the metrics to ``out`` if there is one."""
+    """Evaluates a model, within ``limits`` (`build_model.limit`); writes the metrics to the file ``out`` and all that
+    `write_report` tells into the folder ``report``, if they are given."""
+    if report is not None:
+        check_folder(report)
     with distributed.processes(device) as where:
         model = limit(trained_model(weights, builder), **limits).to(where)
-        metrics = evaluate(model, source.open_to_measure(), workers=workers, show_progress=True)
-        if distributed.is_main():
-            for line in summary_lines(metrics):
-                say(line)
-            if out is not None:
-                write_json(out, metrics)
+        dataset = source.open_to_measure()
+        detections = gather_detections(model, dataset, workers=workers, show_progress=True)
+        if not distributed.is_main():
+            return
+        truth = dataset.coco()
+        judged = judge(truth, detections)
+        metrics = {kind: one.metrics for kind, one in judged.items()}
+        for line in [*summary_lines(metrics), *category_lines(category_rows(dataset, truth, judged))]:
+            say(line)
+        if out is not None:
+            write_json(out, metrics)
+        if report is not None:
+            write_report(report, model, dataset, truth, detections, judged)
+            say(f"{report}: categories.csv, confusion.png, precision_recall.png, worst.png, results.json")
 
 
 def summary_lines(metrics: dict[str, Any]) -> list[str]:
@@ -271,7 +284,7 @@ def summary_lines(metrics: dict[str, Any]) -> list[str]:
     if not rows:
         return ["nothing to measure: the data set has no ground truth that the model predicts"]
     return [f"{'':9}    AP   AP50   AP75"] + [
-        f"{name:9}{row['AP']:6.3f} {row['AP50']:6.3f} {row['AP75']:6.3f}" for name, row in rows
+        f"{name:9}{decimals(row['AP']):>6} {decimals(row['AP50']):>6} {decimals(row['AP75']):>6}" for name, row in rows
     ]
 
 
