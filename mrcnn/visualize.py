@@ -198,6 +198,7 @@ def draw_tag(axes: Axes, box: np.ndarray, name: str, score: float | None, colour
         color=INK if _lightness(colour) > 0.45 else PAPER,
         verticalalignment="bottom" if above else "top",
         clip_on=True,
+        parse_math=False,  # a $ in a name is a $
         bbox={"facecolor": colour, "edgecolor": "none", "alpha": 0.9, "pad": 0.6 * scale},
     )
 

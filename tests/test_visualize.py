@@ -62,6 +62,12 @@ def test_keypoints_are_drawn_for_labels_that_have_them():
     assert not np.array_equal(posed, plain)
 
 
+def test_a_name_is_never_read_as_a_formula():
+    image, target = DATASET[0]
+    labels = LABELS | {"categories": ["background", r"$\no formula$", "ball"]}
+    assert np.ptp(pixels(visualize.draw_photo(image, truth_as_results(target), labels)))
+
+
 def test_neighbours_differ_in_colour():
     corners = torch.cartesian_prod(torch.arange(5.0), torch.arange(6.0)).numpy()
     chosen = visualize.choose_colours(np.concatenate([corners, corners + 1], 1))
