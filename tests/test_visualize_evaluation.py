@@ -34,9 +34,9 @@ def test_a_confusion_matrix_shows_counts_and_shares():
     assert colour_of_cell(figure, 2, 2)[0] < 0.9
 
 
-@pytest.mark.parametrize("categories", [1, 80, 1200])
+@pytest.mark.parametrize("categories", [1, 80, 300])
 def test_a_confusion_matrix_of_any_size_fits(categories):
-    names = [f"category $number$ {k}" for k in range(categories)]
+    names = [rf"category $\no formula$ {k}" for k in range(categories)]
     counts = np.eye(categories + 1, dtype=int)
     figure = draw_confusion(counts, names)
     figure.canvas.draw()
@@ -55,20 +55,20 @@ def test_curves_are_those_of_pycocotools():
     precision[..., 0] = 1 - recall / 2
     precision[..., 2] = 0.5
     precision[5:, :, 2] = 0
-    figure = draw_precision_recall({"segm": precision}, {"segm": ["a", "nothing there", "$c$ $"]})
+    figure = draw_precision_recall({"segm": precision}, {"segm": ["a", "nothing there", r"$\no formula$"]})
     (axes,) = figure.axes
     assert figure.get_suptitle() == "Precision over recall"
     lines = {line.get_label(): line for line in axes.lines}
-    assert set(lines) == {"a", "$c$ $", "mean, IoU 0.50", "mean, IoU 0.75"}
+    assert set(lines) == {"a", r"$\no formula$", "mean, IoU 0.50", "mean, IoU 0.75"}
     for name, expected in {
         "a": 1 - recall / 2,
-        "$c$ $": np.full(101, 0.5),
+        r"$\no formula$": np.full(101, 0.5),
         "mean, IoU 0.50": (1.5 - recall / 2) / 2,
         "mean, IoU 0.75": (1 - recall / 2) / 2,
     }.items():
         assert lines[name].get_xdata() == pytest.approx(recall)
         assert lines[name].get_ydata() == pytest.approx(expected)
-    figure.canvas.draw()  # a name with $ is no formula
+    figure.canvas.draw()  # would fail on a formula
 
 
 def test_many_categories_share_a_name():

@@ -21,6 +21,7 @@ from mrcnn.engine.report import (
     check_folder,
     confusion,
     csv_text,
+    draw_worst,
     f1,
     in_labels_of,
     pair_pictures,
@@ -301,6 +302,24 @@ def test_a_models_labels_become_the_data_sets():
     assert in_labels_of(ThreeKinds([]), told(), [None])["labels"].shape == (0,)
 
 
+def test_the_worst_are_drawn_beside_their_truth_by_the_data_sets_names():
+    """The model counts its labels in another way, and knows kites of its own name, which are left out."""
+    dataset = ThreeKinds([[(BALL, [10, 20, 30, 40], 0)], [(BALL, [10, 20, 30, 40], 0), (PERSON, [50, 10, 90, 50], 0)]])
+    answers = [told((1, [10, 20, 30, 40], 0.9)), told((2, [10, 20, 30, 40], 0.8), (3, [0, 0, 9, 9], 0.7))]
+    model = Oracle(answers)
+    model.labels = {"categories": ["background", "ball", "person", "glider"], "keypoint_labels": []}
+    truth = dataset.coco()
+    pairs = pair_pictures(dataset, truth, gather_detections(model, dataset)["bbox"])
+    figure = draw_worst(model, dataset, truth, pairs)
+    written = [sorted(text.get_text() for text in axes.texts) for axes in figure.axes]
+    assert written == [
+        ["1.png: F1 0.00: 1 found, 0 of them right, 2 there", "person 80"],
+        ["ball", "person"],
+        ["0.png: F1 1.00: 1 found, 1 of them right, 1 there", "ball 90"],
+        ["ball"],
+    ]
+
+
 # ---- the folder
 
 
@@ -361,7 +380,8 @@ def test_a_report_of_nothing(scenes, tmp_path):
     dataset = ThreeKinds(scenes)
     report_of(tmp_path, dataset, [told()])
     assert FILES - {"results_segm.json", "results_keypoints.json"} <= {path.name for path in tmp_path.iterdir()}
-    assert "-1" not in (tmp_path / "categories.csv").read_text()
+    rows = (tmp_path / "categories.csv").read_text().splitlines()
+    assert [row.rstrip(",") for row in rows[1:]] == ["person,0", "ball,0", "kite,0"], "a crowd is no object"
 
 
 def test_an_error_leaves_no_file(tmp_path):
