@@ -94,6 +94,20 @@ def report_of(folder, dataset, answers):
     return judged
 
 
+def by_hand(dataset, found, kind: str, category_ids: list[int]) -> list[float]:
+    """pycocotools' summary of some categories. found: results in COCO's format, or a file of them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {"info": {}, **dataset.coco()}
+        truth.createIndex()
+        judge_by_hand = COCOeval(truth, truth.loadRes(found), kind)
+        judge_by_hand.params.catIds = category_ids
+        judge_by_hand.evaluate()
+        judge_by_hand.accumulate()
+        judge_by_hand.summarize()
+    return judge_by_hand.stats.tolist()
+
+
 # ---- what is taken for what
 
 
@@ -205,19 +219,10 @@ def test_ap_of_a_category_is_pycocotools_judging_it_alone():
     assert [row["objects"] for row in rows] == [6, 16, 0]
     for row, number in zip(rows, dataset.category_ids[1:], strict=True):
         for kind in ("bbox", "segm", "keypoints"):
-            found = [dict(each) for each in detections[kind]]
-            with contextlib.redirect_stdout(io.StringIO()):
-                coco = COCO()
-                coco.dataset = {"info": {}, **dataset.coco()}
-                coco.createIndex()
-                alone = COCOeval(coco, coco.loadRes(found), kind)
-                alone.params.catIds = [number]
-                if kind == "keypoints" and number != 7:
-                    continue
-                alone.evaluate()
-                alone.accumulate()
-                alone.summarize()
-            expected = [value if value >= 0 else None for value in alone.stats[:2].tolist()]
+            if kind == "keypoints" and number != 7:
+                continue
+            alone = by_hand(dataset, [dict(each) for each in detections[kind]], kind, [number])
+            expected = [value if value >= 0 else None for value in alone[:2]]
             assert [row[f"{kind}/AP"], row[f"{kind}/AP50"]] == pytest.approx(expected), (row["category"], kind)
     assert rows[2] == {"category": "kite", "objects": 0} | dict.fromkeys(list(rows[0])[2:])
     assert rows[1]["keypoints/AP"] is None, "a ball has no keypoints"
@@ -347,17 +352,8 @@ def test_results_give_pycocotools_the_same_metrics(tmp_path):
     report_of(tmp_path, dataset, answers)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     for kind, name in (("bbox", "results"), ("segm", "results_segm"), ("keypoints", "results_keypoints")):
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO()
-            truth.dataset = {"info": {}, **dataset.coco()}
-            truth.createIndex()
-            judge_by_hand = COCOeval(truth, truth.loadRes(str(tmp_path / f"{name}.json")), kind)
-            if kind == "keypoints":
-                judge_by_hand.params.catIds = [7]
-            judge_by_hand.evaluate()
-            judge_by_hand.accumulate()
-            judge_by_hand.summarize()
-        assert list(metrics[kind].values()) == judge_by_hand.stats.tolist(), kind
+        numbers = [7] if kind == "keypoints" else dataset.category_ids[1:]
+        assert list(metrics[kind].values()) == by_hand(dataset, str(tmp_path / f"{name}.json"), kind, numbers), kind
         assert 0 < metrics[kind]["AP"] < 1
     whole = json.loads((tmp_path / "results.json").read_text())
     assert len(whole) == 22
