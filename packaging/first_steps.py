@@ -1,8 +1,10 @@
 """What somebody does first who has installed a wheel. Run by wheels.py, far from the sources."""
 
+import importlib.metadata
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 import mrcnn
 from mrcnn.data import Playground
@@ -23,3 +25,15 @@ with torch.no_grad():
 iou = mrcnn.boxes.iou(target["boxes"], found["boxes"][found["scores"] > 0.5])
 assert (iou.max(dim=1).values > 0.5).float().mean() > 0.5, f"the pretrained model misses most of a scene: {iou}"
 print(f"nms and the pretrained model work: torch {torch.__version__}, {mrcnn.__file__}")
+
+# The README's first example, from the wheel itself, but with random weights in place of those that are downloaded.
+readme = importlib.metadata.metadata("mrcnn").get_payload()
+example = readme.split("```python\n")[1].split("```")[0]
+assert '"COCO_V1"' in example
+torch.save(mrcnn.maskrcnn_resnet50_fpn().state_dict(), "published.pth")
+Image.fromarray(picture.permute(1, 2, 0).numpy()).save("photo.jpg")
+names = {"pictures": [picture], "targets": [target]}
+exec(example.replace('"COCO_V1"', '"published.pth"'), names)
+assert {"boxes", "labels", "names", "scores", "masks"} <= names["result"].keys()
+assert {"loss_classifier", "loss_mask", "loss_keypoint"} <= names["losses"].keys()
+print("the README's example works")
