@@ -143,6 +143,17 @@ print(f"at the dot ({lab.whose(bilinear)}):", float(bilinear(numbers, 0.75, 0.75
 pictures.rounding(brightness[0, 0], box / STRIDE, bins=3)
 
 # %% [markdown]
+# Below are both ops over a coarser map, to be touched. **Predict**, then drag the box to the right by tenths of a cell: which of
+# the numbers change at once, and which wait? Then press *gradient*: which cells would learn from this box?
+
+# %%
+coarse = torch.nn.functional.avg_pool2d(image.float().mean(0)[None], 24)[0]  # (10, 10)
+lab.roi_dragger(coarse, (box / 24 * 10).round() / 10, title="A person under RoIAlign and RoIPool")
+
+# %% [markdown]
+# RoIAlign's numbers change at every tenth; RoIPool's stay until a corner has come over the middle of a cell, then jump. With
+# RoIAlign every cell near the box receives gradient; without the half pixel (the first button) the cells half a cell further on do.
+#
 # Now the experiment. We push a box to the right, a tenth of a cell at a time, over a map that holds in each cell its
 # own column number plus 0.5: the place of the cell's middle. So a pooled number says *where the op believes that it
 # reads*. The truth is the middle of the bin.

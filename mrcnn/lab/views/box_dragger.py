@@ -45,6 +45,7 @@ def box_dragger(image: Tensor, anchor: Tensor, box: Tensor, title: str = "") -> 
         | {"anchor": anchor.tolist(), "box": box.tolist()},
         View(still(picture, (width, height), anchor.tolist(), box.tolist(), told), f"A picture with two boxes. {told}"),
         f"{title}.\n{told}",
+        shared=("handles",),
     )
 
 

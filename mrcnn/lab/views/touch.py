@@ -36,6 +36,7 @@ class Touch:
         data: what the script shows, as JSON has it.
         still: the picture in its place, with its description.
         description: what there is to know, in words.
+        shared: further files of mrcnn/lab/web, of which its script makes use.
     """
 
     script: str
@@ -43,6 +44,7 @@ class Touch:
     data: dict
     still: View
     description: str
+    shared: tuple[str, ...] = ()
 
     def html(self) -> str:
         """One piece of HTML with its script and style; several on a page do not know of each other."""
@@ -51,7 +53,7 @@ class Touch:
         style, script = (
             "\n".join(
                 file.read_text().rstrip()
-                for name in ("touch", self.script)
+                for name in ("touch", *self.shared, self.script)
                 if (file := WEB / f"{name}.{kind}").exists()
             )
             for kind in ("css", "js")

@@ -4,8 +4,6 @@
 //     truth: [[x, y, v], …], area, tolerance: [k, …], partner: [j, …] or empty, skeleton: [[a, b], …] }
 // Lengths are pixels of the picture, which are the units of the <svg>'s viewBox. The numbers are those of pycocotools'
 // COCOeval.computeOks: exp(-d² / (2 · area · k²)), and OKS is their mean over the keypoints that count.
-const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
 // ---- numbers ------------------------------------------------------------------------------------------------------
 
 function counts(j) {
@@ -30,11 +28,6 @@ function within([x, y]) {
 }
 
 // ---- drawing ------------------------------------------------------------------------------------------------------
-
-// Everything is drawn twice: a wide line under a narrow one of another colour, so that it shows on any picture.
-function twice(tag, look, attributes) {
-  return ["under", "over"].map((layer) => drawn(tag, { class: `${look} ${layer}`, ...attributes }));
-}
 
 function trueMarks(j) {
   if (!counts(j)) return [];

@@ -12,9 +12,6 @@ function placeOf(threshold, value) {
   ];
 }
 
-// A line or an outline twice: the wider one, in the other colour, makes it seen on any picture.
-const twice = (look, d) => ["under", "over"].map((layer) => drawn("path", { class: `${look} ${layer}`, d }));
-
 function chart() {
   const [left, bottom] = placeOf(data.thresholds[0], 0), [right, top] = placeOf(data.thresholds.at(-1), 1);
   const label = (x, y, anchor, words) => drawn("text", { x, y, "text-anchor": anchor }, words);
@@ -37,7 +34,7 @@ function chart() {
 
 function start(root) {
   const [width, height] = data.size;
-  const outline = twice("outline", "");
+  const outline = twice("path", "outline");
   const { svg, mark, dots } = chart();
   const slider = element("input", { type: "range", min: 0, max: data.thresholds.length - 1, step: 1,
     "aria-label": "threshold" });
@@ -65,7 +62,7 @@ function start(root) {
     element("div", { class: "parts" },
       drawn("svg", { class: "picture", viewBox: `0 0 ${width} ${height}`, role: "img",
         "aria-label": "the picture, the true masks dashed, what is kept solid" },
-        drawn("image", { href: data.picture, width, height }), ...twice("truth", data.truth), ...outline,
+        drawn("image", { href: data.picture, width, height }), ...twice("path", "truth", { d: data.truth }), ...outline,
         ...data.middles.map(([x, y], i) => drawn("text", { x, y, class: "letter", "font-size": Math.max(width, height) / 22,
           "text-anchor": "middle", "dominant-baseline": "central" }, String.fromCharCode(65 + i)))),
       element("div", { class: "measures" }, svg,

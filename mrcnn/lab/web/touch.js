@@ -2,6 +2,8 @@
 //   (function (id, data) { touch.js; NAME.js; a call of start(root) for each place of the view })(id, data)
 "use strict";
 
+const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
 function element(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -15,6 +17,11 @@ function filled(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
+}
+
+// A line or an outline twice: the wider one, in the other colour, makes it seen on any picture.
+function twice(tag, look, attributes = {}) {
+  return ["under", "over"].map((layer) => drawn(tag, { class: `${look} ${layer}`, ...attributes }));
 }
 
 function button(label, name, act) {
