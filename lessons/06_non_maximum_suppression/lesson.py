@@ -90,6 +90,13 @@ pictures.named_boxes(five, five_scores, "ABCDE", kept)
 pictures.overlap_table(box_maths.iou(five, five), 0.5, "ABCDE", kept)
 
 # %% [markdown]
+# Here are the five once more, to be touched. Can you move one box so that A alone is left? Can you find a threshold with which
+# all five stay, and one with which only A and D do?
+
+# %%
+lab.nms_dragger(five, five_scores, (80, 90), title="Five boxes, and who suppresses whom")
+
+# %% [markdown]
 # ## Rung 1: a Python loop
 #
 # `overlap(a, b)` gives the IoU of two boxes in plain numbers. Of boxes with equal scores the lower row comes first.
