@@ -81,6 +81,15 @@ def iou(a, b):
     return width * height / (sum(areas) - width * height)
 
 
+def suppressors(boxes, kept, threshold):
+    """For each box the best of the kept ones (which are sorted) that overlaps it by more than the threshold."""
+    found = {}
+    for row, box in enumerate(boxes):
+        better = [] if row in kept else [by for by in kept if iou(boxes[by], box) > threshold]
+        found[chr(ord("A") + row)] = chr(ord("A") + better[0]) if better else ""
+    return found
+
+
 def softly(boxes, scores, sigma):
     """Soft-NMS in plain loops."""
     rows, lowered, left = boxes.tolist(), scores.double().tolist(), list(range(len(boxes)))
@@ -102,6 +111,7 @@ def test_random_boxes_are_kept_as_by_torchvision(chromium, many):
         kept = theirs.nms(boxes.double(), scores.double(), threshold).tolist()
         gone += len(boxes) - len(kept)
         assert view.kept == letters(kept), f"case {number}"
+        assert view.told("data-by") == suppressors(boxes.tolist(), kept, threshold), f"case {number}"
         view.click("Soft-NMS")
         found = [float(score) for _, score in sorted(view.told("data-score").items())]
         assert found == pytest.approx(softly(boxes, scores, 0.5), abs=1e-9), f"case {number}"

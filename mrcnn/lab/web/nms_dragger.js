@@ -94,6 +94,7 @@ function start(root) {
       fate.textContent = told(i, fates, scores);
       fate.setAttribute("data-score", scores[i]);
       fate.setAttribute("data-kept", fates[i] === null);
+      fate.setAttribute("data-by", fates[i] ? names[fates[i].by] : "");
       row.classList.toggle("gone", !soft && fates[i] !== null);
     }
     const kept = order.filter((i) => fates[i] === null).map((i) => names[i]);
