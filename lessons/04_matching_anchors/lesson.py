@@ -197,6 +197,13 @@ whose = ", ".join(f"{each.__name__} {lab.whose(each)}" for each in (best_torch, 
 print(f"equal to mrcnn.ops.match_anchors: {torch.equal(matches, full)} ({whose})")
 
 # %% [markdown]
+# Here is the small world of the beginning once more, to be touched, with the second rule as a switch. Give C an anchor in two
+# ways: with the switch, and by dragging C. Can you place B so that the second rule gives it an anchor that answers for A?
+
+# %%
+lab.matching_dragger(three, six, (9, 12), title="Three objects and six anchors, to be dragged")
+
+# %% [markdown]
 # ### Break it: an object that overlaps nothing
 #
 # The last line of the fine print is easily forgotten. Let one object lie beside the picture: somebody cropped the

@@ -10,6 +10,7 @@ from .cuda import cpp, cuda, device, schedule
 from .notebook import load_ipython_extension, show, timed
 from .views.box_dragger import box_dragger
 from .views.keypoint_dragger import keypoint_dragger
+from .views.matching_dragger import matching_dragger
 from .views.nms_dragger import nms_dragger
 from .views.polygon_drawer import polygon_drawer
 from .views.roi_dragger import roi_dragger
@@ -17,6 +18,6 @@ from .views.stepper import stepper
 from .views.threshold_slider import threshold_slider
 
 __all__ = [
-    "box_dragger", "check", "cpp", "cuda", "device", "keypoint_dragger", "load_ipython_extension", "nms_dragger",
-    "polygon_drawer", "roi_dragger", "schedule", "show", "stepper", "threshold_slider", "timed", "whose",
+    "box_dragger", "check", "cpp", "cuda", "device", "keypoint_dragger", "load_ipython_extension", "matching_dragger",
+    "nms_dragger", "polygon_drawer", "roi_dragger", "schedule", "show", "stepper", "threshold_slider", "timed", "whose",
 ]  # fmt: skip
