@@ -23,7 +23,10 @@ def random_boxes(count, random):
 
 
 def random_case(number):
-    """Boxes in whole squares, so that there are ties; and thresholds that IoUs meet exactly."""
+    """Boxes in whole squares. The first has an IoU of exactly both thresholds, and two objects that tie."""
+    if number == 0:
+        whole, half = torch.tensor([0.0, 0, 4, 4]), torch.tensor([0.0, 0, 4, 2])
+        return torch.stack([whole, whole]), torch.stack([half, whole]), 0.5, 0.5
     random = torch.Generator().manual_seed(number)
     objects, anchors = (int(torch.randint(1, most, (), generator=random)) for most in (6, 13))
     thresholds = sorted(int(torch.randint(1, 20, (), generator=random)) / 20 for _ in range(2))
@@ -98,6 +101,8 @@ def test_random_anchors_are_matched_as_by_torchvision(chromium, many):
         view.click("low-quality matches")
         full, _ = matcher(*case, low_quality=True)
         assert view.numbers("data-match") == full, f"case {number}, low quality"
+        saved = [each.text.endswith("(saved)") for each in view.root.find_elements("css selector", "[data-anchor]")]
+        assert saved == [a != b for a, b in zip(full, plain, strict=True)]
         changed += full != plain
     assert changed > CASES / 3, "the second rule has something to do"
     assert [log for log in chromium.get_log("browser") if "favicon" not in log["message"]] == []
