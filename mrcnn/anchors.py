@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mrcnn.backbone import STRIDE
 from mrcnn.settings import POSITIVE, Positives, Settings, require, several
 
 PER_LEVEL = several(several(POSITIVE, 1, 64), 1, 64)
@@ -19,10 +20,15 @@ class AnchorSettings(Settings):
         (Feature Pyramid Networks, section 4.1): the pyramid supplies the scales. One head predicts for all levels, so
         all have as many.
     ratios: height / width.
+    exact: anchors of exactly these sizes and ratios, at every 4, 8, 16, 32 and 64 pixels, as detectron2's models were
+        trained with. torchvision's, like Faster R-CNN's own, have corners in whole pixels; and they stand at equal
+        distances of whole pixels over the padded picture: where this is no multiple of 64, the coarsest level's are a
+        little closer than 64 (13 cells over 800 pixels: 61).
     """
 
     sizes: Annotated[tuple[tuple[float, ...], ...], PER_LEVEL] = ((32,), (64,), (128,), (256,), (512,))
     ratios: Positives = (0.5, 1.0, 2.0)
+    exact: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,16 +39,17 @@ class AnchorSettings(Settings):
         return len(self.sizes[0]) * len(self.ratios)
 
 
-def cell_anchors(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> Tensor:
+def cell_anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], exact: bool = False) -> Tensor:
     """The anchors of one cell, centred on (0, 0): (len(ratios) × len(sizes), 4), ratios varying slowest.
 
-    Corners are rounded to whole pixels (half to even), as in the published models.
+    Unless they are to be exact, corners are rounded to whole pixels (half to even), as in torchvision's models.
     """
     size = torch.tensor(sizes, dtype=torch.float32)
     root = torch.tensor(ratios, dtype=torch.float32).sqrt()
     heights = (root[:, None] * size[None, :]).flatten()
     widths = ((1 / root)[:, None] * size[None, :]).flatten()
-    return (torch.stack((-widths, -heights, widths, heights), dim=1) / 2).round()
+    corners = torch.stack((-widths, -heights, widths, heights), dim=1) / 2
+    return corners if exact else corners.round()
 
 
 def make_anchors(
@@ -59,10 +66,12 @@ def make_anchors(
             f"settings.sizes has sizes for {len(settings.sizes)} levels, the backbone gives {len(feature_sizes)}"
         )
     levels = []
-    for sizes, (height, width) in zip(settings.sizes, feature_sizes, strict=True):
-        ys = torch.arange(height, dtype=torch.float32) * (padded_size[0] // height)
-        xs = torch.arange(width, dtype=torch.float32) * (padded_size[1] // width)
+    for level, (sizes, (height, width)) in enumerate(zip(settings.sizes, feature_sizes, strict=True)):
+        exact = STRIDE * 2**level
+        down, right = (exact, exact) if settings.exact else (padded_size[0] // height, padded_size[1] // width)
+        ys = torch.arange(height, dtype=torch.float32) * down
+        xs = torch.arange(width, dtype=torch.float32) * right
         corner = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).view(-1, 1, 2)  # (H·W, 1, 2)
-        cell = cell_anchors(sizes, settings.ratios)  # (A, 4)
+        cell = cell_anchors(sizes, settings.ratios, settings.exact)  # (A, 4)
         levels.append((corner.repeat(1, 1, 2) + cell).view(-1, 4))  # (H·W·A, 4)
     return levels

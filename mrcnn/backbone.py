@@ -37,6 +37,14 @@ class Bottleneck(nn.Module):
         return convolve(y, self.conv3, self.bn3, relu=True, plus=x)
 
 
+class CaffeBottleneck(Bottleneck):
+    """A `Bottleneck` with the stride on the first 1×1, as in the networks that He et al. published for Caffe."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int, norm: type):
+        super().__init__(channels_in, channels, stride, norm)
+        self.conv1.stride, self.conv2.stride = self.conv2.stride, self.conv1.stride
+
+
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions, added to the input (ResNet, figure 5 left)."""
 
@@ -101,6 +109,13 @@ class ResNet(nn.Module):
         return [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
 
 
+class CaffeResNet(ResNet):
+    """A `ResNet` for weights that were trained on Caffe's pixels, blue first. It is given red first, as any other."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return super().forward(x.flip(1))
+
+
 class FeaturePyramid(nn.Module):
     """Top-down pathway with lateral connections (Feature Pyramid Networks, figure 3).
 
@@ -149,6 +164,10 @@ def resnet(depths: tuple[int, int, int, int]) -> Callable[[Callable], ResNet]:
     return lambda norm: ResNet(Bottleneck, depths, (64, 128, 256, 512), stem=64, norm=norm)
 
 
+def caffe_resnet(depths: tuple[int, int, int, int]) -> Callable[[Callable], ResNet]:
+    return lambda norm: CaffeResNet(CaffeBottleneck, depths, (64, 128, 256, 512), stem=64, norm=norm)
+
+
 def playground_body(norm: Callable) -> ResNet:
     return ResNet(BasicBlock, depths=(1, 1, 1, 1), channels=(32, 64, 128, 128), stem=32, norm=norm)
 
@@ -160,6 +179,8 @@ def playground_body(norm: Callable) -> ResNet:
 BODIES: dict[str, Callable[[Callable], nn.Module]] = {
     "resnet50": resnet((3, 4, 6, 3)),
     "resnet101": resnet((3, 4, 23, 3)),
+    "resnet50_caffe": caffe_resnet((3, 4, 6, 3)),
+    "resnet101_caffe": caffe_resnet((3, 4, 23, 3)),
     "playground": playground_body,
 }
 

@@ -4,6 +4,7 @@ A class and a box for every proposal: softmax over the classes, and a set of del
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from mrcnn import boxes as box_maths
 from mrcnn import ops
 from mrcnn.layers import ConvNorm, fully_connected, initialised
 from mrcnn.sampling import Samples, exact, mean_or_zero
-from mrcnn.settings import Cells, Count, Length, MaybeWidths, Positive, Settings, Share, Weights, Widths, require
+from mrcnn.settings import Cells, Count, Length, MaybeWidths, Positive, Settings, Share, Weights, Widths, require, whole
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class BoxSettings(Settings):
     detections: Count = 100
     # FPN, eq. 1: a RoI of this side (ImageNet's pictures) is pooled from P4, one of half the side from P3.
     canonical_size: Positive = 224.0
+    # Of RoIAlign, for all heads. Samples per bin and axis: "four regularly sampled locations" (Mask R-CNN, section 3);
+    # 0: as many as the bin has cells. aligned: a sample falls where its pixel's middle is. Without, half a cell below
+    # and to the right of it, as models trained before this was known expect, torchvision's among them.
+    sampling_ratio: Annotated[int, whole(0, 4096)] = 2
+    aligned: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,12 +17,18 @@ from mrcnn.validation import check_finite, check_mask_values, check_shape
 
 @dataclass(frozen=True)
 class MaskSettings(HeadSettings):
-    """Mask R-CNN, figure 4 right: twice the resolution of the pooled features, one map per class."""
+    """Mask R-CNN, figure 4 right: twice the resolution of the pooled features, one map per class.
+
+    exact: a mask covers its box to a fraction of a pixel, where it is cut out of the truth to learn from and where it
+        is pasted into the picture, as in detectron2. torchvision's are cut out half a pixel off, and pasted into boxes
+        of whole pixels.
+    """
 
     samples: MaybeCount = None  # positive proposals per picture in the loss, at most; None: all that the box head has
     resolution: Cells = 14
     channels: Widths = (256, 256, 256, 256)
     hidden: Width = 256
+    exact: bool = False
 
     def head(self) -> "MaskHead":
         return MaskHead(self)
@@ -45,7 +51,7 @@ class MaskHead(Head):
         return samples.positive(target["masks"].flatten(1).any(1).bool(), self.settings.samples)
 
     def loss(self, logits: Tensor, samples: list[Samples], targets: list[dict[str, Tensor]]) -> Tensor:
-        return mask_loss(logits, samples, targets)
+        return mask_loss(logits, samples, targets, self.settings.exact)
 
     def results(self, logits: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """masks (K, 1, M, M): probabilities inside the box, from the map of the object's class."""
@@ -55,7 +61,7 @@ class MaskHead(Head):
 
     def restore(self, result: dict[str, Tensor], _size: tuple[int, int], original_size: tuple[int, int]) -> None:
         paste = paste_masks_at_once if torch.compiler.is_compiling() else paste_masks
-        result["masks"] = paste(result["masks"], result["boxes"], original_size)
+        result["masks"] = paste(result["masks"], result["boxes"], original_size, self.settings.exact)
 
 
 def mask_layers(channels: int, settings: MaskSettings, norm: type | None) -> nn.Sequential:
@@ -77,17 +83,18 @@ class MaskPredictor(nn.Module):
         return self.mask_fcn_logits(F.relu_(self.conv5_mask(x)))
 
 
-def mask_loss(logits: Tensor, samples: list[Samples], targets: list[dict[str, Tensor]]) -> Tensor:
+def mask_loss(logits: Tensor, samples: list[Samples], targets: list[dict[str, Tensor]], exact: bool) -> Tensor:
     """Per-pixel binary cross entropy on the true class's map (Mask R-CNN, section 3).
 
-    logits: (S, classes, M, M). The true mask is cut out with RoIAlign too, and stays soft at its edges.
+    logits: (S, classes, M, M). The true mask is cut out with RoIAlign too, and stays soft at its edges. exact: see
+    `MaskSettings`.
     """
     resolution = logits.shape[-1]
     wanted = []
     for picture, target in zip(samples, targets, strict=True):
         masks = target["masks"].float()[:, None]  # (G, 1, H, W)
         rois = torch.cat((picture.objects[:, None].float(), picture.boxes), dim=1)
-        wanted.append(ops.roi_align(masks, rois, resolution)[:, 0])
+        wanted.append(ops.roi_align(masks, rois, resolution, aligned=exact)[:, 0])
     labels = torch.cat([s.labels for s in samples])[:, None, None, None]
     # Along the last dimension of the map as it lies in memory: so will its gradient, which saves the copies.
     chosen = logits.permute(0, 2, 3, 1).gather(3, labels.expand(-1, resolution, resolution, 1))[..., 0].float()
@@ -95,12 +102,14 @@ def mask_loss(logits: Tensor, samples: list[Samples], targets: list[dict[str, Te
     return mean_or_zero(total, chosen.numel())
 
 
-def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], exact: bool = False) -> Tensor:
     """Pastes mask probabilities (K, 1, M, M) into pictures of `size` (height, width): float (K, 1, height, width).
 
     Each mask gets a rim of one zero cell, its box grows with it, and the grown box is cut to whole pixels, first and
-    last included: so a mask can fade out beyond the box it was predicted in.
+    last included: so a mask can fade out beyond the box it was predicted in. exact: nothing is cut to whole pixels.
     """
+    if exact:
+        return paste_masks_exactly(masks, boxes, size)
     height, width = size
     pasted = masks.new_zeros((len(masks), 1, height, width))
     grown = grow_boxes(boxes, (masks.shape[-1] + 2) / masks.shape[-1]).to(torch.int64).tolist()
@@ -115,27 +124,49 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return pasted
 
 
-def paste_masks_at_once(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def paste_masks_exactly(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """`paste_masks` where a mask covers exactly its box, one after the other.
+
+    A pixel gets what its middle sees between the middles of the four cells around it; outside the mask cells are zero,
+    so it fades out over half a cell beyond the box.
+    """
+    height, width = size
+    pasted = masks.new_zeros((len(masks), 1, height, width))
+    reach = grow_boxes(boxes, (masks.shape[-1] + 1) / masks.shape[-1])
+    low, high = reach[:, :2].floor().clamp(min=0), reach[:, 2:].ceil()
+    for index, (left, top, right, bottom) in enumerate(torch.cat((low, high), 1).to(torch.int64).tolist()):
+        right, bottom = min(right, width), min(bottom, height)
+        if right > left and bottom > top:
+            one = slice(index, index + 1)
+            inside = boxes[one] - boxes.new_tensor([left, top, left, top])
+            mask = paste_masks_at_once(masks[one], inside, (bottom - top, right - left), exact=True)
+            pasted[one, :, top:bottom, left:right] = mask
+    return pasted
+
+
+def paste_masks_at_once(masks: Tensor, boxes: Tensor, size: tuple[int, int], exact: bool = False) -> Tensor:
     """`paste_masks` without a loop over the objects, for a graph that is compiled or exported.
 
-    Bilinear weights are a product of one function of the row and one of the column: two matrix products. Pixels outside
-    a grown box see its rim, which is zero.
+    Bilinear weights are a product of one function of the row and one of the column: two matrix products.
     """
-    side = masks.shape[-1] + 2
-    grown = grow_boxes(boxes, side / masks.shape[-1]).to(torch.int64)  # (K, 4)
+    if exact:
+        corners, extents = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
+    else:
+        grown = grow_boxes(boxes, (masks.shape[-1] + 2) / masks.shape[-1]).to(torch.int64)  # (K, 4)
+        corners, extents = grown[:, :2], (grown[:, 2:] - grown[:, :2] + 1).clamp(min=1)
+        masks = F.pad(masks, (1, 1, 1, 1))
     columns, rows = (
-        bilinear_weights(grown[:, axis], grown[:, axis + 2], size[1 - axis], side) for axis in (0, 1)
-    )  # (K, width, M + 2), (K, height, M + 2)
-    return rows[:, None] @ F.pad(masks, (1, 1, 1, 1)) @ columns[:, None].mT
+        bilinear_weights(corners[:, axis], extents[:, axis], size[1 - axis], masks.shape[-1]) for axis in (0, 1)
+    )  # (K, width, M), (K, height, M)
+    return rows[:, None] @ masks @ columns[:, None].mT
 
 
-def bilinear_weights(first: Tensor, last: Tensor, length: int, side: int) -> Tensor:
-    """How much each of `side` cells, spread over the pixels from `first` to `last` (K,), counts in each of a picture's
-    `length` pixels: (K, length, side)."""
-    extent = (last - first + 1).clamp(min=1)
-    pixel = torch.arange(length, device=first.device) - first[:, None]  # (K, length)
-    cell = ((pixel + 0.5) * (side / extent)[:, None] - 0.5).clamp(0, side - 1)
-    return (1 - (cell[..., None] - torch.arange(side, device=first.device)).abs()).clamp(min=0)
+def bilinear_weights(corner: Tensor, extent: Tensor, length: int, side: int) -> Tensor:
+    """How much each of `side` cells, spread over `extent` (K,) pixels from `corner` (K,) on, counts in each of a
+    picture's `length` pixels: (K, length, side). What lies outside the cells counts as zero."""
+    pixel = torch.arange(length, device=corner.device) - corner[:, None]  # (K, length)
+    cell = (pixel + 0.5) * (side / extent)[:, None] - 0.5
+    return (1 - (cell[..., None] - torch.arange(side, device=corner.device)).abs()).clamp(min=0)
 
 
 def grow_boxes(boxes: Tensor, factor: float) -> Tensor:

@@ -15,9 +15,6 @@ from mrcnn.sampling import Samples, label_and_sample
 from mrcnn.settings import Settings
 from mrcnn.validation import check_finite
 
-# Samples per bin and axis in RoIAlign: "four regularly sampled locations" (Mask R-CNN, section 3).
-SAMPLING_RATIO = 2
-
 
 class HeadSettings(Settings):
     """The settings of a head beside the box head: a field of `ModelSettings`, and a head of its own if not None."""
@@ -128,16 +125,23 @@ class RoIHeads(nn.Module):
         class logits (K, classes) and deltas (K, classes, 4)."""
         head, predictor = getattr(self, f"{name}_head"), getattr(self, f"{name}_predictor")
         resolution = self.box.resolution if name == "box" else self.heads[name].settings.resolution
-        return predictor(head(multiscale_roi_align(features, stride, boxes, resolution, self.box.canonical_size)))
+        how = (self.box.canonical_size, self.box.sampling_ratio, self.box.aligned)
+        return predictor(head(multiscale_roi_align(features, stride, boxes, resolution, *how)))
 
 
 def multiscale_roi_align(
-    features: list[Tensor], stride: int, boxes: list[Tensor], resolution: int, canonical_size: float
+    features: list[Tensor],
+    stride: int,
+    boxes: list[Tensor],
+    resolution: int,
+    canonical_size: float,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
 ) -> Tensor:
     """RoIAlign of each box from the pyramid level that fits its size: (K, C, resolution, resolution).
 
     features: maps (N, C, H_l, W_l), each half as fine as the one before. stride: of the first, in pixels.
-    boxes: (K_i, 4) for each of the N pictures, in pixels of the batch; K is their sum.
+    boxes: (K_i, 4) for each of the N pictures, in pixels of the batch; K is their sum. The rest: see `BoxSettings`.
     """
     rois = with_picture_index(boxes)  # (K, 5)
     levels = choose_levels(rois[:, 1:], stride, len(features), canonical_size)
@@ -147,7 +151,7 @@ def multiscale_roi_align(
     for index, level in enumerate(features):
         chosen = (levels == index).nonzero()[:, 0]
         scale = 1 / (stride * 2**index)
-        pooled[chosen] = ops.roi_align(level, rois[chosen], resolution, scale, SAMPLING_RATIO)
+        pooled[chosen] = ops.roi_align(level, rois[chosen], resolution, scale, sampling_ratio, aligned)
     return pooled
 
 
