@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from mrcnn import detectron2
 from mrcnn.files import CheckpointError, write_whole
 from mrcnn.validation import describe
 from mrcnn.weights import checked_state, refuse_differences
 
 FORMAT = "mrcnn 1"
+NAME_IT = "also name the model with --model"
 SHIPPED = {"playground": Path(__file__).parent / "pretrained" / "playground_rcnn.pt"}  # models in the package
 
 
@@ -40,6 +42,8 @@ def read(path: str | Path) -> dict[str, Any]:
     path = SHIPPED.get(str(path), Path(path))
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
+    if detectron2.is_pickle(path):
+        raise CheckpointError(f"{path}: expected a model file written by mrcnn (for detectron2's, {NAME_IT})")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the bytes make the unpickler do, the file is not one of ours
@@ -48,7 +52,7 @@ def read(path: str | Path) -> dict[str, Any]:
         found = "a state dict" if _is_state_dict(contents) else f"a {type(contents).__name__}"
         raise CheckpointError(
             f"{path}: expected a model file written by mrcnn, found {found} of another program "
-            "(for weights published by torchvision, also name the model with --model)"
+            f"(for weights of torchvision's or detectron2's, {NAME_IT})"
         )
     missing = {"config", "labels", "state_dict"} - contents.keys()
     if missing:

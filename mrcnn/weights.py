@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrcnn import detectron2
 from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.model import MaskRCNN
 from mrcnn.validation import describe, is_finite
@@ -136,6 +137,8 @@ def read_weights(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
+    if detectron2.is_pickle(path):
+        return checked_state(unwrapped(detectron2.read_pickle(path)), str(path))
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

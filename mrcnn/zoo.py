@@ -1,10 +1,12 @@
 """The models by name, and from their files. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else
 differs.
 
+num_classes: with the background. None: as many as a model.pt or a file of detectron2's has, else as COCO.
 weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached), a path to such a file or to a
-training checkpoint that holds one, a model.pt of ours, or "playground". With other numbers of classes or keypoints than
-theirs, the last layers of the heads start afresh and all others are taken over, with a warning that names them. From a
-model.pt of the same builder the settings are taken over too: pictures are seen at the size they were trained at.
+training checkpoint that holds one, to one of detectron2's (`mrcnn.detectron2`), a model.pt of ours, or "playground".
+With other numbers of classes or keypoints than theirs, the last layers of the heads start afresh and all others are
+taken over, with a warning that names them. From a model.pt of the same builder the settings are taken over too:
+pictures are seen at the size they were trained at. With a file of detectron2's come the settings that it needs.
 backbone_weights: None, "IMAGENET1K_V1" or a path: a ResNet classification checkpoint, for the backbone alone.
 trainable_stages: how many of the body's five stages are trained, from the last; by default 3 of a pretrained body and
 all of one that starts from scratch. stages: `backbone`, `images`, `rpn`, `box`, `mask` or `keypoint` settings instead
@@ -21,7 +23,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mrcnn import model_file
+from mrcnn import detectron2, model_file
 from mrcnn.anchors import AnchorSettings
 from mrcnn.backbone import BackboneSettings, freeze_stages
 from mrcnn.box_head import BoxSettings
@@ -36,51 +38,52 @@ from mrcnn.weights import load_classifier, published_backbone, published_weights
 
 # Of a pretrained body, how many stages are trained if nothing else is said.
 PRETRAINED_STAGES = 3
-# The published keypoint model was trained on these sizes of the short side.
+# The published keypoint model knows people and background, and was trained on these sizes of the short side.
+PEOPLE = 2
 KEYPOINT_SIZES = ImageSettings(min_size=(640, 672, 704, 736, 768, 800))
 V2_BACKBONE = BackboneSettings(frozen_norm=False, head_norm=True)
 V2_RPN = RPNSettings(conv_depth=2)
 V2_BOX = BoxSettings(conv_channels=(256, 256, 256, 256), fc_channels=(1024,))
 
 
-def fasterrcnn_resnet50_fpn(num_classes: int = 91, **options) -> MaskRCNN:
+def fasterrcnn_resnet50_fpn(num_classes: int | None = None, **options) -> MaskRCNN:
     """Boxes (Ren et al., 2015; Lin et al., 2017)."""
-    return make("fasterrcnn_resnet50_fpn", ModelSettings(num_classes), **options)
+    return make("fasterrcnn_resnet50_fpn", ModelSettings(), num_classes, **options)
 
 
-def maskrcnn_resnet50_fpn(num_classes: int = 91, **options) -> MaskRCNN:
+def maskrcnn_resnet50_fpn(num_classes: int | None = None, **options) -> MaskRCNN:
     """Boxes and masks (He et al., 2017)."""
-    return make("maskrcnn_resnet50_fpn", ModelSettings(num_classes, mask=MaskSettings()), **options)
+    return make("maskrcnn_resnet50_fpn", ModelSettings(mask=MaskSettings()), num_classes, **options)
 
 
-def maskrcnn_resnet101_fpn(num_classes: int = 91, **options) -> MaskRCNN:
+def maskrcnn_resnet101_fpn(num_classes: int | None = None, **options) -> MaskRCNN:
     """Boxes and masks with the deeper ResNet-101."""
-    settings = ModelSettings(num_classes, BackboneSettings("resnet101"), mask=MaskSettings())
-    return make("maskrcnn_resnet101_fpn", settings, **options)
+    settings = ModelSettings(backbone=BackboneSettings("resnet101"), mask=MaskSettings())
+    return make("maskrcnn_resnet101_fpn", settings, num_classes, **options)
 
 
-def keypointrcnn_resnet50_fpn(num_classes: int = 2, num_keypoints: int = 17, **options) -> MaskRCNN:
+def keypointrcnn_resnet50_fpn(num_classes: int | None = None, num_keypoints: int = 17, **options) -> MaskRCNN:
     """Boxes and keypoints of people (He et al., 2017, section 5)."""
-    settings = ModelSettings(num_classes, images=KEYPOINT_SIZES, keypoint=KeypointSettings(num_keypoints))
-    return make("keypointrcnn_resnet50_fpn", settings, **options)
+    settings = ModelSettings(PEOPLE, images=KEYPOINT_SIZES, keypoint=KeypointSettings(num_keypoints))
+    return make("keypointrcnn_resnet50_fpn", settings, num_classes, **options)
 
 
-def jointrcnn_resnet50_fpn(num_classes: int = 91, num_keypoints: int = 17, **options) -> MaskRCNN:
+def jointrcnn_resnet50_fpn(num_classes: int | None = None, num_keypoints: int = 17, **options) -> MaskRCNN:
     """Boxes, masks and keypoints in one model: the heads share backbone and proposals, the losses add up."""
-    settings = ModelSettings(num_classes, mask=MaskSettings(), keypoint=KeypointSettings(num_keypoints))
-    return make("jointrcnn_resnet50_fpn", settings, **options)
+    settings = ModelSettings(mask=MaskSettings(), keypoint=KeypointSettings(num_keypoints))
+    return make("jointrcnn_resnet50_fpn", settings, num_classes, **options)
 
 
-def fasterrcnn_resnet50_fpn_v2(num_classes: int = 91, **options) -> MaskRCNN:
+def fasterrcnn_resnet50_fpn_v2(num_classes: int | None = None, **options) -> MaskRCNN:
     """Boxes, with batch norm throughout and a convolutional box head (Li et al., 2021)."""
-    settings = ModelSettings(num_classes, V2_BACKBONE, rpn=V2_RPN, box=V2_BOX)
-    return make("fasterrcnn_resnet50_fpn_v2", settings, **options)
+    settings = ModelSettings(backbone=V2_BACKBONE, rpn=V2_RPN, box=V2_BOX)
+    return make("fasterrcnn_resnet50_fpn_v2", settings, num_classes, **options)
 
 
-def maskrcnn_resnet50_fpn_v2(num_classes: int = 91, **options) -> MaskRCNN:
+def maskrcnn_resnet50_fpn_v2(num_classes: int | None = None, **options) -> MaskRCNN:
     """Boxes and masks, with batch norm throughout and a convolutional box head (Li et al., 2021)."""
-    settings = ModelSettings(num_classes, V2_BACKBONE, rpn=V2_RPN, box=V2_BOX, mask=MaskSettings())
-    return make("maskrcnn_resnet50_fpn_v2", settings, **options)
+    settings = ModelSettings(backbone=V2_BACKBONE, rpn=V2_RPN, box=V2_BOX, mask=MaskSettings())
+    return make("maskrcnn_resnet50_fpn_v2", settings, num_classes, **options)
 
 
 def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: bool = False, **options) -> MaskRCNN:
@@ -114,7 +117,7 @@ def playground_rcnn(num_classes: int = 7, num_keypoints: int = 17, pretrained: b
         mask=MaskSettings(channels=(64, 64), hidden=64),
         keypoint=KeypointSettings(num_keypoints, channels=(64,) * 6, dilation=3),
     )
-    return make("playground_rcnn", settings, **options)
+    return make("playground_rcnn", settings, num_classes, **options)
 
 
 BUILDERS: dict[str, Callable[..., MaskRCNN]] = {
@@ -135,6 +138,7 @@ BUILDERS: dict[str, Callable[..., MaskRCNN]] = {
 def make(
     builder: str,
     settings: ModelSettings,
+    num_classes: int | None = None,
     weights: str | Path | None = None,
     backbone_weights: str | Path | None = None,
     trainable_stages: int | None = None,
@@ -143,9 +147,11 @@ def make(
     """What all builders share: the model of these settings, its weights loaded and its first stages frozen."""
     names = [*(field.name for field in fields(settings)), "weights", "backbone_weights", "trainable_stages"]
     refuse_unknown(stages, names, builder)
-    source = None if weights is None else read_source(builder, weights)
+    source = None if weights is None else read_source(builder, settings, weights)
     if source is not None and source.settings is not None:
         settings = as_trained(settings, source.settings, source.builder == builder)
+    if num_classes is not None:
+        stages["num_classes"] = num_classes
     settings = changed(settings, stages)
     model = MaskRCNN(builder, settings)
     if source is not None:
@@ -169,7 +175,8 @@ def make(
 
 @dataclass(frozen=True)
 class Source:
-    """Weights to start from; of a model file of ours also its builder, its settings and what its outputs mean."""
+    """Weights to start from; of a model file, ours or detectron2's, also its builder, its settings and what its outputs
+    mean."""
 
     state: dict[str, Tensor]
     builder: str | None = None
@@ -177,11 +184,15 @@ class Source:
     labels: dict[str, list] | None = None
 
 
-def read_source(builder: str, weights: str | Path) -> Source:
-    """What the file, or the name, of weights for a builder holds."""
+def read_source(builder: str, settings: ModelSettings, weights: str | Path) -> Source:
+    """What the file, or the name, of weights for a builder with these settings holds."""
     if isinstance(weights, str | Path) and model_file.is_ours(weights):
         return source_of(weights)
-    return Source(read_weights(published_weights(builder, weights)))
+    state = read_weights(published_weights(builder, weights))
+    if not detectron2.recognises(state):
+        return Source(state)
+    trained = detectron2.settings_of(state, settings)
+    return Source(detectron2.translated(state), builder, trained, detectron2.labels_of(trained.num_classes))
 
 
 def source_of(path: str | Path) -> Source:
@@ -192,16 +203,17 @@ def source_of(path: str | Path) -> Source:
 
 
 def as_trained(settings: ModelSettings, trained: ModelSettings, same_builder: bool) -> ModelSettings:
-    """The settings of a trained model with the heads, the classes and the keypoints of a builder's; from another
-    builder's model only eps, without which its weights give other numbers."""
+    """The settings of a trained model with the heads and the keypoints of a builder's; from another builder's model
+    only the classes, and eps, without which its weights give other numbers."""
     if not same_builder:
-        return replace(settings, backbone=replace(settings.backbone, eps=trained.backbone.eps))
+        backbone = replace(settings.backbone, eps=trained.backbone.eps)
+        return replace(settings, num_classes=trained.num_classes, backbone=backbone)
     mask, keypoint = settings.mask, settings.keypoint
     if mask and trained.mask:
         mask = trained.mask
     if keypoint and trained.keypoint:
         keypoint = replace(trained.keypoint, num_keypoints=keypoint.num_keypoints)
-    return replace(trained, num_classes=settings.num_classes, mask=mask, keypoint=keypoint)
+    return replace(trained, mask=mask, keypoint=keypoint)
 
 
 def take_over(model: MaskRCNN, source: Source) -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "mrcnn"
 
 # From the lowest: a module imports from its own line and those before it. A package stands for all of its modules.
 ROOMS = (
-    ("settings", "processor", "files"),
+    ("settings", "processor", "files", "coco_names"),
     ("validation",),
     ("pictures",),
     ("video",),
@@ -25,7 +25,7 @@ ROOMS = (
     ("roi_heads",),
     ("mask_head", "keypoint_head"),
     ("model",),
-    ("weights", "model_file", "zoo"),
+    ("detectron2", "weights", "model_file", "zoo"),
     ("data",),
     ("export",),
     ("visualize", "visualize_evaluation"),

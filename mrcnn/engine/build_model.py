@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from mrcnn import model_file, zoo
-from mrcnn.data.coco_names import COCO_CATEGORIES
+from mrcnn import detectron2, model_file, zoo
+from mrcnn.coco_names import COCO_CATEGORIES
 from mrcnn.data.playground.people import KEYPOINT_NAMES, SKELETON
 from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
@@ -22,10 +22,13 @@ KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, k
 
 def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     """A model to evaluate or predict with. With ``builder``, ``weights`` is a .pth file of torchvision's model of that
-    name, or "COCO_V1"; without, a model file of ours, or "playground" for the one that comes with the package."""
+    name, or "COCO_V1", or a file of detectron2's; without, a model file of ours, or "playground" for the one that comes
+    with the package."""
     if builder is None:
         return zoo.load_model(weights)
     state = read_weights(published_weights(zoo.build(builder).builder, weights))
+    if detectron2.recognises(state):
+        return zoo.build(builder, weights=weights).eval()
     if CLASSES not in state or state[CLASSES].dim() != 2:
         raise ValueError(f"{weights} has no {CLASSES}: it is no detection model of torchvision")
     keypoints = state[KEYPOINTS].shape[1] if KEYPOINTS in state and state[KEYPOINTS].dim() == 4 else None
