@@ -104,7 +104,8 @@ def augment_help() -> str:
 @on_error_option
 @click.option("--model", "builder", help='A builder\'s name, or "playground".  [default: the one of --weights]')
 @click.option(
-    "--weights", help='Where to start: a model.pt, "playground", a torchvision .pth with --model, or COCO_V1.'
+    "--weights",
+    help='Where to start: a model.pt, "playground", a torchvision or detectron2 file with --model, COCO_V1.',
 )
 @click.option("--backbone-weights", help="A ResNet classifier to start from: a file, or IMAGENET1K_V1.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the model, checkpoints, curves.")

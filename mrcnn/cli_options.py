@@ -58,8 +58,8 @@ trained_options = together(
         click.option(
             "--weights",
             required=True,
-            help='A model.pt, "playground" (the model in the package), or a torchvision .pth file with --model.',
+            help='A model.pt, "playground" (in the package), or torchvision or detectron2 weights with --model.',
         ),
-        click.option("--model", "builder", help="The model of a .pth file of torchvision, by builder's name."),
+        click.option("--model", "builder", help="The model of torchvision or detectron2 weights, by builder's name."),
     ]
 )

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import pickle
 
 import pytest
@@ -9,19 +10,20 @@ import torch
 import torch.nn.functional as F
 import twins
 from agreement import MASK, matched
-from detectron2_forward import detect, paste
+from detectron2_forward import SIZES, STRIDES, anchors, detect, paste
 from detectron2_weights import background_last, checkpoint, renamed
 from PIL import Image
 from torchvision.ops import roi_align
 
 import mrcnn
+from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.cli import main
 from mrcnn.mask_head import mask_loss, paste_masks, paste_masks_at_once
 from mrcnn.model_file import save_model
 from mrcnn.sampling import Samples
 from mrcnn.zoo import load_model
 
-# Padded to 224 × 352: P6 has 4 × 6 cells, and neither 224 / 4 nor 352 / 6 is its stride of 64.
+# Padded to 224 × 352, of which P6's stride is no divisor.
 HEIGHT, WIDTH = 210, 340
 SETTINGS = {"images": {"min_size": (HEIGHT,), "max_size": WIDTH}}
 
@@ -114,6 +116,17 @@ def test_the_deeper_resnet(tmp_path):
 
 
 # The parts
+
+
+@pytest.mark.parametrize("padded", [(224, 352), (800, 1344)])
+def test_anchors_are_detectron2s(padded):
+    """Not rounded, and as far apart as the strides say, also where these do not divide the picture."""
+    levels = [(math.ceil(padded[0] / stride), math.ceil(padded[1] / stride)) for stride in STRIDES]
+    found = make_anchors(AnchorSettings(exact=True), padded, levels)
+    for level, boxes in enumerate(found):
+        expected = anchors(SIZES[level], STRIDES[level], *levels[level])
+        torch.testing.assert_close(boxes, expected, rtol=0, atol=1e-3)
+
 
 BOXES = torch.tensor(
     [
