@@ -64,7 +64,7 @@ MEAN, STD = (103.530, 116.280, 123.675), (1.0, 1.0, 1.0)
 
 def recognises(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is of one of detectron2's two-stage models."""
-    return "proposal_generator.rpn_head.conv.weight" in state and CLASSES in state
+    return "proposal_generator.rpn_head.conv.weight" in state and CLASSES in state and state[CLASSES].dim() == 2
 
 
 def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if name.startswith(NOT_WEIGHTS):
             continue
-        if name.startswith("roi_heads.box_predictor.cls_score."):
+        if name.startswith("roi_heads.box_predictor.cls_score.") and tensor.dim():
             tensor = tensor.roll(1, 0)
         for layer, rows in PER_CATEGORY.items():
             if name.startswith(layer):
@@ -91,8 +91,10 @@ def our_name(name: str) -> str:
 
 def with_background(name: str, tensor: Tensor, rows: int, categories: int) -> Tensor:
     """A last layer's tensor (rows × categories, …) with zeros for the background in front, which nothing looks at."""
-    if len(tensor) != rows * categories:
-        raise ValueError(f"{name} must have {rows * categories} rows, {rows} for each category, got {len(tensor)}")
+    if tensor.shape[:1] != (rows * categories,):
+        raise ValueError(
+            f"{name} must have {rows * categories} rows, {rows} for each category, got the shape {tuple(tensor.shape)}"
+        )
     return torch.cat((tensor.new_zeros(rows, *tensor.shape[1:]), tensor))
 
 
@@ -120,7 +122,7 @@ def settings_of(state: Mapping[str, Tensor], settings: ModelSettings) -> ModelSe
 
 def in_rgb(values: Tensor | tuple[float, ...]) -> tuple[float, ...]:
     """Of BGR channels in 255ths: RGB in [0, 1]."""
-    return tuple(float(value) / 255 for value in values)[::-1]
+    return tuple(value / 255 for value in reversed(torch.as_tensor(values, dtype=torch.float64).flatten().tolist()))
 
 
 def anchors_of(state: Mapping[str, Tensor]) -> dict[str, tuple]:
@@ -131,12 +133,14 @@ def anchors_of(state: Mapping[str, Tensor]) -> dict[str, tuple]:
     cells = {name: cell.double() for name, cell in sorted(state.items()) if name.startswith(ANCHORS)}  # (A, 4) each
     sizes, ratios = [], set()
     for name, cell in cells.items():
+        if cell.dim() != 2 or cell.shape[1] != 4:
+            raise ValueError(f"{name} must be anchors (A, 4), got the shape {tuple(cell.shape)}")
         width, height = (cell[:, 2:] - cell[:, :2]).unbind(1)
         sizes.append(tuple({round(size, 3) for size in (width * height).sqrt().tolist()}))
         ratios.add(tuple(round(ratio, 3) for ratio in (height / width).tolist()))
         if len(sizes[-1]) > 1 or len(ratios) > 1:
             raise ValueError(
-                f"{name} must be anchors of one size, in the same ratios at each level, got {cell.tolist()}"
+                f"{name} must be anchors of one size, in the same ratios at each level, got {cell.tolist()!s:.100}"
             )
     return {"sizes": tuple(sizes), "ratios": ratios.pop()} if cells else {}
 

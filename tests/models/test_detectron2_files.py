@@ -106,8 +106,15 @@ def test_what_is_no_file_of_the_zoo(contents, message, tmp_path):
         (
             "maskrcnn_resnet50_fpn",
             {"roi_heads.mask_head.predictor.bias": torch.zeros(1)},
-            "must have 80 rows, 1 for each category, got 1",
+            r"must have 80 rows, 1 for each category, got the shape \(1,\)",
         ),
+        (
+            "maskrcnn_resnet50_fpn",
+            {"roi_heads.box_predictor.bbox_pred.weight": torch.zeros(())},
+            r"320 rows.* shape \(\)",
+        ),
+        ("maskrcnn_resnet50_fpn", {"pixel_mean": torch.zeros(())}, "mean of ImageSettings must be a tuple of 3"),
+        ("maskrcnn_resnet50_fpn", {f"{detectron2.ANCHORS}0": torch.zeros(4)}, r"must be anchors \(A, 4\)"),
         ("maskrcnn_resnet50_fpn", {f"{detectron2.ANCHORS}0": anchors_of(32, 48)}, "anchors of one size"),
         ("maskrcnn_resnet50_fpn", {f"{detectron2.ANCHORS}0": anchors_of(32)}, "sizes.*5 levels"),
     ],
