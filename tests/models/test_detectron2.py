@@ -18,7 +18,7 @@ from torchvision.ops import roi_align
 import mrcnn
 from mrcnn.anchors import AnchorSettings, make_anchors
 from mrcnn.cli import main
-from mrcnn.mask_head import mask_loss, paste_masks, paste_masks_at_once
+from mrcnn.mask_head import MaskHead, MaskSettings, paste_masks, paste_masks_at_once
 from mrcnn.model_file import save_model
 from mrcnn.sampling import Samples
 from mrcnn.zoo import load_model
@@ -164,7 +164,7 @@ def test_masks_are_cut_out_to_learn_from_as_detectron2_does():
         wanted = roi_align(masks[:, None], rois, 28, aligned=aligned)[:, 0]
         chosen = logits[torch.arange(3), samples.labels]
         losses[aligned] = F.binary_cross_entropy_with_logits(chosen, wanted)
-        found = mask_loss(logits, [samples], [{"masks": masks}], exact=aligned)
+        found = MaskHead(MaskSettings(exact=aligned)).loss(logits, [samples], [{"masks": masks}])
         torch.testing.assert_close(found, losses[aligned])
     assert (losses[True] - losses[False]).abs() > 1e-3
 
@@ -216,6 +216,7 @@ def test_predict_from_the_shell(file, model, tmp_path):
     photo = (255 * picture()).round().to(torch.uint8)
     Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / "photo.png")
     options = ["--weights", file, "--model", "maskrcnn_resnet50_fpn", "--min-size", HEIGHT, "--max-size", WIDTH]
+    options += ["--min-score", 0]
     with pytest.raises(SystemExit) as ended:
         main(["predict", *map(str, [tmp_path / "photo.png", *options, "--out", tmp_path / "out"])])
     assert not ended.value.code
