@@ -1,7 +1,7 @@
 """The models by name, and from their files. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else
 differs.
 
-num_classes: with the background. None: as many as a model.pt or a file of detectron2's has, else as COCO.
+num_classes: with the background. None: as a model.pt or a file of detectron2's has, else as the published models.
 weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached), a path to such a file or to a
 training checkpoint that holds one, to one of detectron2's (`mrcnn.detectron2`), a model.pt of ours, or "playground".
 With other numbers of classes or keypoints than theirs, the last layers of the heads start afresh and all others are

@@ -207,6 +207,7 @@ def test_its_model_file_gives_the_same(model, tmp_path):
     save_model(model, tmp_path / "model.pt")
     again = load_model(tmp_path / "model.pt")
     assert (again.config, again.labels) == (model.config, model.labels)
+    assert mrcnn.maskrcnn_resnet50_fpn(weights=tmp_path / "model.pt").config == model.config
     expected, found = found_by(model, picture()), found_by(again, picture())
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 

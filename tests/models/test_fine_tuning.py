@@ -110,12 +110,13 @@ def test_the_model_in_the_package():
     assert torch.equal(model.state_dict()["backbone.body.conv1.weight"], trained["backbone.body.conv1.weight"])
 
 
-def test_eps_comes_with_the_weights_of_another_builder(tmp_path):
+def test_eps_and_classes_come_with_the_weights_of_another_builder(tmp_path):
     """A joint model without its keypoint head has Mask R-CNN's layers, here with the eps of the published v1 files."""
-    source = mrcnn.jointrcnn_resnet50_fpn(keypoint=None, backbone={"eps": 0.0})
+    source = mrcnn.jointrcnn_resnet50_fpn(4, keypoint=None, backbone={"eps": 0.0})
     save_model(source, tmp_path / "model.pt")
     model = mrcnn.maskrcnn_resnet50_fpn(weights=tmp_path / "model.pt")
     assert model.backbone.body.bn1.eps == model.settings.backbone.eps == 0
+    assert model.settings.num_classes == 4, "nobody asked for another number"
 
 
 @pytest.mark.parametrize(
