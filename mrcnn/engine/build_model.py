@@ -86,6 +86,8 @@ def model_to_train(
     wanted = zoo.build(builder or source.builder)
     same = source is not None and source.builder == wanted.builder  # then also the same settings of every stage
     settings = source.settings if same else wanted.settings
+    if source is not None and not same:
+        settings = zoo.as_trained(settings, source.settings, same_builder=False)
     if source is None and backbone_weights is None:
         # Constant statistics suit the weights they were measured with. Random weights need statistics of their own.
         settings = replace(settings, backbone=replace(settings.backbone, frozen_norm=False))

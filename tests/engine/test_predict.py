@@ -245,12 +245,14 @@ def test_another_builder_takes_what_fits(tmp_path, monkeypatch):
 
     from mrcnn import zoo
 
-    small = zoo.make("playground_rcnn", mrcnn.playground_rcnn(num_classes=3).settings)
+    small = mrcnn.playground_rcnn(num_classes=3, backbone={"eps": 1e-3})
     save_model(small, tmp_path / "model.pt")
-    bigger = replace(small.settings, box=replace(small.settings.box, fc_channels=(32, 32)))
+    settings = mrcnn.playground_rcnn().settings
+    bigger = replace(settings, box=replace(settings.box, fc_channels=(32, 32)))
     monkeypatch.setitem(zoo.BUILDERS, "wide", lambda **_: zoo.make("wide", bigger))
     model, fresh = model_to_train(DATASET, "wide", str(tmp_path / "model.pt"))
     assert model.builder == "wide"
+    assert model.settings.backbone.eps == 1e-3, "with another eps its weights give other numbers"
     assert model.settings.box.fc_channels == (32, 32)
     assert "roi_heads.box_head.fc6.weight" in fresh
 
