@@ -88,6 +88,17 @@ print(seen.findings[0])
 threads.timeline(seen, threads=range(4), buffers=["kept"], rows=14)
 
 # %% [markdown]
+# Go through it yourself, one access at a time, in two orders. In the second: which thread reads a `kept` that will change later?
+
+# %%
+runs = {}
+for order in ("ascending", "descending"):
+    with lab.schedule(order):
+        flags = torch.ones(n, dtype=torch.uint8, device=lab.device())
+        runs[order] = ask_the_kept.trace[1, n](links, flags, n, 0.4)
+lab.stepper(runs, title="Everybody asks at once", buffers=["kept"])
+
+# %% [markdown]
 # No barrier saves this kernel as it is: thread 8 must wait for 7, which must wait for 6. What can be done is to make
 # the scan *cheap*, and to give all that is not the scan to the threads. That is what the rest of the lesson does.
 # (There is another way, rounds, at the end: it is how the library's kernel does it.)

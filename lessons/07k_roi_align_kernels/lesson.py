@@ -318,6 +318,16 @@ for seed in range(4):
     print(f"threads in order number {seed}: the sum is {float(total.sum()):.3f}, and should be 48")
 
 # %% [markdown]
+# Go through it yourself, three threads, one access at a time: one thread after the other, and in step. Which addition is lost?
+
+# %%
+runs = {}
+for name, in_step in {"one after the other": 0, "in step": 1}.items():
+    total = torch.zeros(SHAPE, device=HERE)
+    runs[name] = scatter_wrong.trace[1, 64](ones, crowd.to(HERE), total, *sizes, in_step)
+lab.stepper(runs, title="Read, add, write", buffers=["grad_features"], max_threads=3)
+
+# %% [markdown]
 # So the trace was right. For the cells that this run touched, it finds the fault also when luck hides it.
 #
 # ### Mend it
