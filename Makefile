@@ -3,6 +3,7 @@
 #   make demo                          train the small joint model, evaluate it, draw what it sees
 #   make test                          hold everything against torchvision, and run the lessons
 #   make lessons                       open the lessons in JupyterLab
+#   make site                          build/site/: the course, the kernels and the library as a web site
 #   make wheel TORCH=torch==2.13.0     dist/: the sources and a wheel, tried beside that torch; with a toolkit one for CUDA
 #   make fuzz MINUTES=30 SEED=1000     random inputs and damaged files, for as long as you like
 #   make sanitize                      all kernels on the CPU under gcc's sanitizers
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: install demo lessons lessons-build test lint format bench gpu-check fuzz sanitize wheel clean
+.PHONY: install demo lessons lessons-build site test lint format bench gpu-check fuzz sanitize wheel clean
 
 install: $(VENV)/installed
 
@@ -26,7 +27,7 @@ $(VENV)/torch:
 	touch $@
 
 $(VENV)/installed: $(VENV)/torch $(SOURCES)
-	$(BIN)/python -m pip install --no-build-isolation --editable ".[export,photos,tensorboard,video,lessons,test]"
+	$(BIN)/python -m pip install --no-build-isolation --editable ".[export,photos,tensorboard,video,lessons,site,test]"
 	touch $@
 
 demo: install
@@ -41,6 +42,9 @@ lessons: install
 # LESSONS="04 07k" makes only those.
 lessons-build: install
 	$(BIN)/python lessons/build.py $(LESSONS)
+
+site: install
+	$(BIN)/python docs/build.py
 
 test: install
 	$(BIN)/python -m pytest

@@ -163,21 +163,22 @@ def build(folder: Path) -> None:
 # ---- the index -------------------------------------------------------------------------------------------------------
 
 
-def title_and_line(folder: Path) -> tuple[str, str]:
-    """A lesson's heading, without its number, and the first sentence under it."""
+def heading(folder: Path) -> tuple[str, str, str]:
+    """A lesson's title, without its number, the first sentence under it, and how long it takes ("60 minutes")."""
     text = next(cell.source for cell in jupytext.read(folder / "lesson.py").cells if cell.cell_type == "markdown")
     title, below = re.match(r"#\s+(?:\d+k?\W+)?(.+)\n\s*\n((?:.+\n?)+)", text).groups()
-    return title, re.match(r"(?:\*\*\w+[.:]?\*\*[.:]?\s*)?(.+?\.)(?:\s|$)", " ".join(below.split()))[1]
+    line = re.match(r"(?:\*\*\w+[.:]?\*\*[.:]?\s*)?(.+?\.)(?:\s|$)", " ".join(below.split()))[1]
+    return title, line, re.search(r"\*\*Time\*\* about (\d+ minutes)", text)[1]
 
 
 def index(folder: Path = LESSONS) -> str:
     """README.md: a row per lesson."""
     rows = ["| | |", "|---|---|"]
     for lesson in lessons(folder=folder):
-        title, line = title_and_line(lesson)
+        title, line, minutes = heading(lesson)
         file, picture = f"{lesson.name}/lesson.ipynb", folder / "pictures" / f"{number(lesson)}.png"
-        link = f'<a href="{file}"><img src="pictures/{picture.name}" width="240" alt=""></a>'
-        rows.append(f"| {link if picture.exists() else ''} | **[{number(lesson)} · {title}]({file})**<br>{line} |")
+        shown = f'[<img src="pictures/{picture.name}" width="240" alt="{title}">]({file})' if picture.exists() else ""
+        rows.append(f"| {shown} | **[{number(lesson)} · {title}]({file})**, {minutes}<br>{line} |")
     return INDEX + "\n".join(rows) + "\n"
 
 

@@ -180,8 +180,8 @@ def test_a_second_build_is_the_same(built, tiny):
 
 
 def test_index(built):
-    line = "**[90k · Twice](90k_twice/lesson.ipynb)**<br>Double numbers, by two means. |"
-    picture = '<a href="90k_twice/lesson.ipynb"><img src="pictures/90k.png" width="240" alt=""></a>'
+    line = "**[90k · Twice](90k_twice/lesson.ipynb)**, 10 minutes<br>Double numbers, by two means. |"
+    picture = '[<img src="pictures/90k.png" width="240" alt="Twice">](90k_twice/lesson.ipynb)'
     assert build.index(built.parent).split("\n")[-2] == f"| {picture} | {line}"
 
 

@@ -16,7 +16,7 @@ FILES = {
 # **Goal.** Double numbers,
 # by two means. More about it.
 #
-# Ten seconds.
+# **Time** about 10 minutes.
 
 # %%
 # %load_ext mrcnn.lab

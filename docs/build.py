@@ -1,0 +1,128 @@
+"""Builds the web site: the README, the lessons with their stored results, the kernels, the benchmarks, the library.
+
+    python docs/build.py [--out build/site]      (make site)
+
+Nothing is executed and nothing is written twice: a copy of the repository's own pages, with the links between them made
+to fit, and beside it the few pages of docs/, go to Sphinx. Where a page links to a file of the code, the site has
+a page with that file.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sphinx.cmd.build import build_main
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "*/README.md", "lessons/glossary.md", "lessons/*/lesson.ipynb", "benchmarks/results/*.md")
+INDEXED = ("README.md", "lessons/README.md")  # docs/ has an index.md for each, which includes it
+LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".cpp": "cpp", ".h": "cpp"}
+PICTURES = (".png", ".jpg")
+LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)|(?<=src=\")(?!\w+:)([^\"]+)")
+DRAWN = re.compile(r'(?<=<img src=")data:image/(png|jpeg|svg)(?:\+xml)?;base64,([^"]+)')
+SOURCE = "---\norphan: true\nnosearch: true\n---\n\n# `{name}`\n\n{body}\n"
+
+
+class Copy:
+    """The pages as Sphinx gets them, in a folder with the repository's own shape."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.pages = {file.relative_to(ROOT).as_posix() for each in PAGES for file in ROOT.glob(each)}
+        self.sources: set[str] = set()  # files and folders that have a page because a page links to them
+
+    def make(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(ROOT / "docs", self.folder, ignore=shutil.ignore_patterns("build.py", "__pycache__", "try"))
+        shutil.copytree(ROOT / "mrcnn", self.folder / "mrcnn", ignore=lambda folder, names: not_python(folder, names))
+        if (ROOT / "docs/try").is_dir():
+            shutil.copytree(ROOT / "docs/try", self.folder / "extra/try")
+        for page in sorted(self.pages):
+            text = (ROOT / page).read_text()
+            self.write(page, self.lesson(page, text) if page.endswith(".ipynb") else self.linked(page, text))
+
+    def write(self, name: str, contents: str | bytes) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+    def lesson(self, page: str, text: str) -> str:
+        """A notebook with its number in its title, and its pictures beside it as files."""
+        notebook = json.loads(text)
+        number = Path(page).parent.name.partition("_")[0]
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = self.linked(page, "".join(cell["source"]))
+            for output in cell.get("outputs", []):
+                if html := "".join(output.get("data", {}).get("text/html", "")):
+                    output["data"]["text/html"] = DRAWN.sub(lambda found: self.picture(*found.groups()), html)
+        first = notebook["cells"][0]
+        first["source"] = re.sub("^# ", f"# {number} · ", first["source"])
+        return json.dumps(notebook)
+
+    def picture(self, kind: str, data: str) -> str:
+        """The address, on a lesson's page, of a picture that the notebook has inside itself."""
+        contents = base64.b64decode(data)
+        name = f"pictures/{hashlib.sha256(contents).hexdigest()[:16]}.{kind}"
+        self.write(f"extra/{name}", contents)
+        return f"../../{name}"
+
+    def linked(self, page: str, text: str) -> str:
+        """A page's text with its links made to fit."""
+        return LINK.sub(lambda found: self.address(page, found[0]), text)
+
+    def address(self, page: str, link: str) -> str:
+        target = os.path.normpath(Path(page).parent / link)
+        if target in INDEXED:
+            target = target.replace("README", "index")
+        elif (ROOT / target).suffix in PICTURES:
+            self.write(target, (ROOT / target).read_bytes())
+        elif target not in self.pages and (ROOT / target).exists():
+            target = self.source(target)
+        else:
+            return link
+        return os.path.relpath(target, Path(page).parent)
+
+    def source(self, name: str) -> str:
+        """The page that shows a file of the code, or says what is in a folder of it."""
+        page = f"source/{name}.md"
+        if name not in self.sources:
+            self.sources.add(name)
+            path = ROOT / name
+            if path.is_dir():
+                files = sorted(file for file in path.rglob("*") if file.suffix in LANGUAGES)
+                body = "\n".join(
+                    f"- [{file.relative_to(path)}]({os.path.relpath(file, (ROOT / page).parent)})" for file in files
+                )
+                body = self.linked(page, body)
+            else:
+                body = f"``````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}\n``````"
+            self.write(page, SOURCE.format(name=name, body=body))
+        return page
+
+
+def not_python(_folder: str, names: list[str]) -> list[str]:
+    """What of a folder of the package is neither a file of Python nor a folder."""
+    return [name for name in names if name == "__pycache__" or ("." in name and not name.endswith(".py"))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the web site.")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build/site", metavar="DIR", help="where; build/site if not said"
+    )
+    out = parser.parse_args().out.resolve()
+    pages = out.with_name(f"{out.name}-pages")
+    Copy(pages).make()
+    shutil.rmtree(out, ignore_errors=True)
+    sys.exit(build_main(["-q", "-W", "--keep-going", "-b", "html", "-d", f"{pages}/.doctrees", str(pages), str(out)]))
+
+
+if __name__ == "__main__":
+    main()
