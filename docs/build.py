@@ -20,12 +20,13 @@ from pathlib import Path
 from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "*/README.md", "lessons/glossary.md", "lessons/*/lesson.ipynb", "benchmarks/results/*.md")
+PAGES = ("README.md", "csrc/README.md", "lessons/*.md", "lessons/*/lesson.ipynb", "benchmarks/results/*.md")
 INDEXED = ("README.md", "lessons/README.md")  # docs/ has an index.md for each, which includes it
 LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".cpp": "cpp", ".h": "cpp"}
 PICTURES = (".png", ".jpg")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)|(?<=src=\")(?!\w+:)([^\"]+)")
-DRAWN = re.compile(r'(?<=<img src=")data:image/(png|jpeg|svg)(?:\+xml)?;base64,([^"]+)')
+DRAWN = re.compile(r'<img src="data:image/(png|svg)(?:\+xml)?;base64,([^"]+)"( alt="[^"]*") style="max-width: none"')
+SMALLEST = 0.92  # of a picture's size: its letters of 13 pixels can still be read
 SOURCE = "---\norphan: true\nnosearch: true\n---\n\n# `{name}`\n\n{body}\n"
 
 
@@ -60,18 +61,21 @@ class Copy:
             if cell["cell_type"] == "markdown":
                 cell["source"] = self.linked(page, "".join(cell["source"]))
             for output in cell.get("outputs", []):
-                if html := "".join(output.get("data", {}).get("text/html", "")):
-                    output["data"]["text/html"] = DRAWN.sub(lambda found: self.picture(*found.groups()), html)
+                html = "".join(output.get("data", {}).get("text/html", ""))
+                if html and "<script>" not in html:  # a view that can be touched finds its picture inside itself
+                    output["data"]["text/html"] = DRAWN.sub(self.picture, html)
         first = notebook["cells"][0]
         first["source"] = re.sub("^# ", f"# {number} · ", first["source"])
         return json.dumps(notebook)
 
-    def picture(self, kind: str, data: str) -> str:
-        """The address, on a lesson's page, of a picture that the notebook has inside itself."""
+    def picture(self, found: re.Match) -> str:
+        """A picture inside a notebook as a file of its own, shown a little smaller where it then fits."""
+        kind, data, alt = found.groups()
         contents = base64.b64decode(data)
         name = f"pictures/{hashlib.sha256(contents).hexdigest()[:16]}.{kind}"
         self.write(f"extra/{name}", contents)
-        return f"../../{name}"
+        least = round(SMALLEST * width_of(contents))
+        return f'<img src="../../{name}"{alt} style="max-width: max(100%, {least}px); height: auto"'
 
     def linked(self, page: str, text: str) -> str:
         """A page's text with its links made to fit."""
@@ -97,14 +101,22 @@ class Copy:
             path = ROOT / name
             if path.is_dir():
                 files = sorted(file for file in path.rglob("*") if file.suffix in LANGUAGES)
-                body = "\n".join(
+                links = (
                     f"- [{file.relative_to(path)}]({os.path.relpath(file, (ROOT / page).parent)})" for file in files
                 )
-                body = self.linked(page, body)
+                body = self.linked(page, "\n".join(links))
             else:
                 body = f"``````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}\n``````"
             self.write(page, SOURCE.format(name=name, body=body))
         return page
+
+
+def width_of(picture: bytes) -> float:
+    """The width of a PNG or an SVG, in pixels of the page."""
+    if picture.startswith(b"\x89PNG"):
+        return int.from_bytes(picture[16:20])
+    number, unit = re.search(rb'<svg[^>]*? width="([\d.]+)(pt)?"', picture).groups()
+    return float(number) * (4 / 3 if unit else 1)
 
 
 def not_python(_folder: str, names: list[str]) -> list[str]:

@@ -33,6 +33,7 @@ html_static_path = ["static"]
 html_extra_path = ["extra"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
+html_scaled_image_link = False
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -43,8 +44,9 @@ pygments_dark_style = "a11y-high-contrast-dark"
 LANGUAGES = {"%%cuda": "cuda", "%%cpp": "cpp"}
 # A paragraph of a docstring that begins so tells what arguments are; so begins each of them.
 ITEM = re.compile(
-    r"(?!Returns|Raises)(?P<names>\w+(?:, \w+)*(?: \([^)]*\))?): (?P<text>.*)|Returns,? (?!raises)(?P<returns>.*)"
+    r"(?!Returns|Raises)(?P<names>\w+(?:, \w+)*)(?P<when> \([^)]*\))?: (?P<text>.*)|Returns,? (?!raises)(?P<returns>.*)"
 )
+SIGNATURE = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>')
 SECTIONS = {"Args:": "", "Raises:": "", "Returns:": "Returns "}
 
 
@@ -88,9 +90,12 @@ def paragraph(text: str, what: str) -> str:
 def item(found: re.Match, what: str) -> str:
     if found["returns"]:
         return f":returns: {found['returns']}"
+    names, text = found["names"], (found["when"] or "") + " " + found["text"]
     if what == "module":
-        return f"\n- `{found['names']}`: {found['text']}"
-    return f":{'raises' if what == 'Raises:' else 'param'} {found['names']}: {found['text']}"
+        return f"\n- `{names}`:{text}"
+    if what == "Raises:":
+        return f":raises {names}:{text}"
+    return "\n".join(f":param {name}:{text}" for name in names.split(", "))
 
 
 def literal(text: str) -> str:
@@ -101,7 +106,16 @@ def literal(text: str) -> str:
     return "".join(parts)
 
 
+def as_lines(_app, _page: str, _template: str, context: dict, _doctree) -> None:
+    """A signature's arguments, which Sphinx writes as definitions without terms, as its lines."""
+    context["body"] = SIGNATURE.sub(
+        lambda found: re.sub(r"<(/?)dd>", r"<\1span>", f'<span class="arguments">{found[1]}</span>'),
+        context.get("body", ""),
+    )
+
+
 def setup(app) -> None:
     app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("doctree-read", colour_kernels)
     app.connect("autodoc-process-docstring", to_rst)
+    app.connect("html-page-context", as_lines)

@@ -1,29 +1,11 @@
 """A browser for the tests that press keys."""
 
-import shutil
-
+import browser
 import pytest
-
-PATIENCE = 600  # seconds to wait for anything, on a busy machine
 
 
 @pytest.fixture
 def chromium(tmp_path):
-    """Chromium without a window; skipped where it or its driver is not there."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("Chromium and its driver are not there (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path}/profile")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    started.command_executor.client_config.timeout = PATIENCE
-    started.set_page_load_timeout(PATIENCE)
-    started.set_script_timeout(PATIENCE)
+    started = browser.start(tmp_path / "profile")
     yield started
     started.quit()

@@ -1,0 +1,27 @@
+"""Chromium, for the tests that press keys."""
+
+import shutil
+
+import pytest
+
+PATIENCE = 600  # seconds to wait for anything, on a busy machine
+
+
+def start(profile):
+    """Chromium without a window, its profile in this folder; the test is skipped where it or its driver is missing."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("Chromium and its driver are not there (apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    started.command_executor.client_config.timeout = PATIENCE
+    started.set_page_load_timeout(PATIENCE)
+    started.set_script_timeout(PATIENCE)
+    return started

@@ -1,0 +1,61 @@
+"""The web site, built once, and a browser that looks at it."""
+
+import functools
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import browser
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the built site."""
+    for needed in ("sphinx", "myst_nb", "furo"):
+        pytest.importorskip(needed, reason=f"{needed} is not there (pip install 'mrcnn[site]')")
+    out = tmp_path_factory.mktemp("built") / "site"
+    build = [sys.executable, ROOT / "docs/build.py", "--out", out]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Where the site is served, as "http://127.0.0.1:PORT/"."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def running_chromium(tmp_path_factory):
+    started = browser.start(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def chromium(running_chromium):
+    """A browser with a window of 1280 pixels, scripts and light colours, whatever a test before has made of it."""
+    resize(running_chromium, 1280)
+    running_chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    running_chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    return running_chromium
+
+
+def resize(driver, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
