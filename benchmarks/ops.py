@@ -179,7 +179,7 @@ def report(rows: list[Row], roofs: dict, drawing: str) -> tuple[dict, str]:
     least = next(row.measured["least_ms"] for row in rows if "least_ms" in row.measured)
     text = "\n".join(
         [
-            "# The ops on the CPU, against torchvision",
+            f"# The ops on the CPU with {about['vectors']}, against torchvision",
             "",
             ", ".join(f"{name}: {value}" for name, value in about.items()) + ".",
             f"Copying memory: {roofs['bytes_per_s'] / 1e9:.1f} GB/s; multiply-add peak (the better of a float32 "

@@ -74,8 +74,9 @@ class Copy:
         contents = base64.b64decode(data)
         name = f"pictures/{hashlib.sha256(contents).hexdigest()[:16]}.{kind}"
         self.write(f"extra/{name}", contents)
-        least = round(SMALLEST * width_of(contents))
-        return f'<img src="../../{name}"{alt} style="max-width: max(100%, {least}px); height: auto"'
+        width, height = size_of(contents)
+        style = f"max-width: max(100%, {SMALLEST * width:.0f}px); height: auto"
+        return f'<img src="../../{name}"{alt} width="{width:.0f}" height="{height:.0f}" style="{style}"'
 
     def linked(self, page: str, text: str) -> str:
         """A page's text with its links made to fit."""
@@ -111,12 +112,14 @@ class Copy:
         return page
 
 
-def width_of(picture: bytes) -> float:
-    """The width of a PNG or an SVG, in pixels of the page."""
+def size_of(picture: bytes) -> tuple[float, float]:
+    """(width, height) of a PNG or an SVG, in pixels of the page."""
     if picture.startswith(b"\x89PNG"):
-        return int.from_bytes(picture[16:20])
-    number, unit = re.search(rb'<svg[^>]*? width="([\d.]+)(pt)?"', picture).groups()
-    return float(number) * (4 / 3 if unit else 1)
+        return int.from_bytes(picture[16:20]), int.from_bytes(picture[20:24])
+    (head,) = re.findall(rb"<svg[^>]*>", picture)
+    found = (re.search(rb' %s="([\d.]+)(pt)?"' % name, head) for name in (b"width", b"height"))
+    width, height = (float(each[1]) * (4 / 3 if each[2] else 1) for each in found)
+    return width, height
 
 
 def not_python(_folder: str, names: list[str]) -> list[str]:

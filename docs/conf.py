@@ -22,6 +22,7 @@ myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 maximum_signature_line_length = 90
 
@@ -114,8 +115,14 @@ def as_lines(_app, _page: str, _template: str, context: dict, _doctree) -> None:
     )
 
 
+def lighter(_app, _page: str, _template: str, context: dict, _doctree) -> None:
+    """Names, spaces and brackets in code have the text's own colour: unmarked, pages are a third smaller."""
+    context["body"] = re.sub(r'<span class="[nwp]">([^<]*)</span>', r"\1", context.get("body", ""))
+
+
 def setup(app) -> None:
     app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("doctree-read", colour_kernels)
     app.connect("autodoc-process-docstring", to_rst)
     app.connect("html-page-context", as_lines)
+    app.connect("html-page-context", lighter)
