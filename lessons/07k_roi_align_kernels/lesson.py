@@ -140,6 +140,13 @@ print(f"the kernel ({lab.whose(roi_align_first)}) and the op differ by at most {
 # RoIAlign does little arithmetic on what it reads. So **sectors per read** is the measure for us: it tells how well a
 # kernel uses the memory, and it can be counted without a GPU, from the trace.
 #
+# Slide the stride. From which one on is every sector moved for one number alone? (Below are the **banks** of shared memory:
+# there a stride of 32 is the worst, and 33 costs nothing, which is why tables in shared memory are padded.)
+
+# %%
+lab.memory_slider(3)
+
+# %% [markdown]
 # In the first kernel, neighbouring threads have neighbouring `n`, so neighbouring `q`. **Predict:** how many sectors
 # does one read of a warp need? At best 4, at worst 32.
 

@@ -11,6 +11,7 @@ from .notebook import load_ipython_extension, show, timed
 from .views.box_dragger import box_dragger
 from .views.keypoint_dragger import keypoint_dragger
 from .views.matching_dragger import matching_dragger
+from .views.memory_slider import memory_slider
 from .views.nms_dragger import nms_dragger
 from .views.polygon_drawer import polygon_drawer
 from .views.roi_dragger import roi_dragger
@@ -19,5 +20,6 @@ from .views.threshold_slider import threshold_slider
 
 __all__ = [
     "box_dragger", "check", "cpp", "cuda", "device", "keypoint_dragger", "load_ipython_extension", "matching_dragger",
-    "nms_dragger", "polygon_drawer", "roi_dragger", "schedule", "show", "stepper", "threshold_slider", "timed", "whose",
+    "memory_slider", "nms_dragger", "polygon_drawer", "roi_dragger", "schedule", "show", "stepper", "threshold_slider",
+    "timed", "whose",
 ]  # fmt: skip
