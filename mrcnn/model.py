@@ -53,8 +53,9 @@ class ModelSettings(Settings):
     def with_changes(self, changes: dict[str, Any]) -> "ModelSettings":
         """These settings with others in place of some (`mrcnn.settings.changed`), also of a head that is left out here:
         the rest of its settings are then the default ones."""
-        absent = [name for name in optional(ModelSettings) if getattr(self, name) is None]
-        added = {name: optional(ModelSettings)[name]() for name in absent if changes.get(name) is not None}
+        heads = optional(type(self))
+        absent = [name for name in heads if getattr(self, name) is None and changes.get(name) is not None]
+        added = {name: heads[name]() for name in absent}
         return changed(replace(self, **added), changes)
 
     def to_dict(self) -> dict:
