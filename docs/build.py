@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,10 +41,13 @@ class Copy:
 
     def make(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(ROOT / "docs", self.folder, ignore=shutil.ignore_patterns("build.py", "__pycache__", "try"))
+        shutil.copytree(ROOT / "docs", self.folder, ignore=shutil.ignore_patterns("build.py", "__pycache__"))
         shutil.copytree(ROOT / "mrcnn", self.folder / "mrcnn", ignore=lambda folder, names: not_python(folder, names))
-        if (ROOT / "docs/try").is_dir():
-            shutil.copytree(ROOT / "docs/try", self.folder / "extra/try")
+        # What a page of the site loads when it is looked at: the model and the program that runs it.
+        if (live := ROOT / "docs/try/build.py").exists() and subprocess.run(
+            [sys.executable, live, self.folder / "extra"]
+        ).returncode:
+            raise SystemExit("docs/build.py: the page on which the model runs could not be made, see above")
         for page in sorted(self.pages):
             text = (ROOT / page).read_text()
             self.write(page, self.lesson(page, text) if page.endswith(".ipynb") else self.linked(page, text))

@@ -66,8 +66,12 @@ def colour_kernels(_app, doctree: nodes.document) -> None:
 
 def to_rst(_app, what: str, _name: str, _object, _options, lines: list[str]) -> None:
     """A docstring, which is plain text with code between backticks, as reStructuredText."""
-    paragraphs = "\n".join(lines).split("\n\n")
-    lines[:] = "\n\n".join(paragraph(each, what) for each in paragraphs).split("\n")
+    made, code = [], ""  # code: how far it is indented; what a section says is so itself
+    for text in "\n".join(lines).split("\n\n"):
+        if not text.startswith(" "):
+            code = " " * (8 if text.partition("\n")[0] in SECTIONS else 4)
+        made.append(f"{code[4:]}::\n\n{text}" if text.startswith(code) else paragraph(text, what))
+    lines[:] = "\n\n".join(made).split("\n")
 
 
 def paragraph(text: str, what: str) -> str:
@@ -78,7 +82,7 @@ def paragraph(text: str, what: str) -> str:
     if not ITEM.match(text):
         return literal(text)
     items: list[str] = []
-    for line in re.sub(r"(?<=\.) (?=[a-z_]+: )", "\n", text).split("\n"):
+    for line in re.sub(r"(?:(?<=\.)|;) (?=[a-z_]+: )", "\n", text).split("\n"):
         if found := ITEM.match(line):
             items.append(item(found, what))
         elif line.startswith("Raises "):

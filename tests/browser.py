@@ -25,3 +25,9 @@ def start(profile):
     started.set_page_load_timeout(PATIENCE)
     started.set_script_timeout(PATIENCE)
     return started
+
+
+def resize(driver, width):
+    """Gives the window this width, in pixels."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

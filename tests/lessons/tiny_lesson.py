@@ -16,7 +16,7 @@ FILES = {
 # **Goal.** Double numbers,
 # by two means. More about it.
 #
-# **Time** about 10 minutes.
+# **Time** about 10 minutes. Ten seconds.
 
 # %%
 # %load_ext mrcnn.lab

@@ -1,7 +1,8 @@
 """The site in a browser: every page, wide and narrow; what folds, moves and is found; without scripts; in the dark."""
 
 import pytest
-from conftest import ROOT, resize
+from browser import resize
+from html_page import ROOT
 
 STEPPER = "lessons/04k_matching_kernels/lesson.html"
 TOUCHED = {

@@ -1,13 +1,14 @@
 """The site's files, without a browser: links, sizes, and what came from the notebooks, against the notebooks."""
 
+import functools
 import html
+import inspect
 import json
 import re
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT
-from html_page import elsewhere, pages, place
+from html_page import ROOT, elsewhere, pages, place
 
 import mrcnn
 import mrcnn.data
@@ -35,7 +36,7 @@ def test_every_link_and_every_anchor_is_whole(site, all_pages):
     broken = []
     for page, contents in all_pages.items():
         for link in contents.links + contents.loaded:
-            path, name = place(page, link)
+            path, name = place(page, link, contents.base)
             if elsewhere(link) or link.startswith(("data:", "mailto:")):
                 continue
             if not (site / unquote(path)).is_file():
@@ -113,6 +114,15 @@ def test_the_library_is_all_there(all_pages):
     names |= {f"mrcnn.ops.{name}" for name in mrcnn.ops.__all__} | {f"mrcnn.data.{name}" for name in mrcnn.data.__all__}
     documented = set().union(*(page.names for path, page in all_pages.items() if path.startswith("api/")))
     assert names - documented == set()
+
+
+def test_arguments_stand_each_by_itself(site):
+    for name in ("ops.roi_align", "ops.nms", "ops.match_anchors", "MaskRCNN.forward"):
+        function = functools.reduce(getattr, name.split("."), mrcnn)
+        page = (site / ("api/ops.html" if name.startswith("ops") else "api/models.html")).read_text()
+        _, _, below = page.partition(f'id="mrcnn.{name}"')
+        explained = re.findall(r"<strong>(\w+)</strong>", below.partition("Returns<")[0])
+        assert explained == [each for each in inspect.signature(function).parameters if each != "self"]
 
 
 def test_the_readme_and_the_kernels_are_there(site):
