@@ -5,7 +5,13 @@ import subprocess
 
 import pytest
 
-PAGES = ("index.html", "lessons/index.html", "lessons/04k_matching_kernels/lesson.html", "api/ops.html")
+PAGES = (
+    "index.html",
+    "lessons/index.html",
+    "lessons/04k_matching_kernels/lesson.html",
+    "lessons/06k_nms_kernels/lesson.html",
+    "api/ops.html",
+)
 
 
 @pytest.fixture(scope="module")
