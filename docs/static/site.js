@@ -2,7 +2,7 @@
 "use strict";
 
 function markScrolling() {
-  for (const each of document.querySelectorAll("pre, .table-wrapper, .output > div, .touch .scroll")) {
+  for (const each of document.querySelectorAll("pre, .table-wrapper, .output > div:not(.touch), .touch .scroll")) {
     if (each.scrollWidth > each.clientWidth) each.tabIndex = 0;
     else each.removeAttribute("tabindex");
   }
