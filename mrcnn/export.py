@@ -82,7 +82,7 @@ def to_onnx(
     pictures = scenes(size) if pictures is None else pictures
     check_pictures(pictures, size)
     model = exportable(model, paste, float16)
-    contents = converted(model, size, float16, opset)
+    contents = converted(OnePicture(model), size, float16, opset)
     comparisons = compare(model, contents, pictures)
     for each in comparisons:
         if not each.equal():
@@ -142,20 +142,20 @@ class OnePicture(nn.Module):
 
 
 @torch.no_grad()
-def converted(model: MaskRCNN, size: tuple[int, int] | None, float16: bool, opset: int) -> bytes:
-    """The contents of the file."""
+def converted(one: OnePicture, size: tuple[int, int] | None, float16: bool, opset: int) -> bytes:
+    """The contents of the file, whose outputs are those of `one`."""
     example = torch.zeros(EXAMPLE if size is None else (3, *size))
     free = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx's, about its own insides
         program = torch.onnx.export(
-            OnePicture(model),
+            one,
             (example,),
             dynamo=True,
             verbose=False,
             dynamic_shapes=None if size else {"image": {1: free, 2: free}},
             input_names=["image"],
-            output_names=list(model([example])[0]),
+            output_names=list(one(example)),
             opset_version=opset,
             custom_translation_table=TRANSLATIONS,
         )
@@ -163,9 +163,9 @@ def converted(model: MaskRCNN, size: tuple[int, int] | None, float16: bool, opse
         keep_in_float16(program.model)
     forget_the_sources(program.model)
     program.model.metadata_props.update(
-        builder=model.builder,
-        settings=json.dumps(model.settings.to_dict()),
-        labels=json.dumps(model.labels),
+        builder=one.model.builder,
+        settings=json.dumps(one.model.settings.to_dict()),
+        labels=json.dumps(one.model.labels),
     )
     return program.model_proto.SerializeToString()
 
