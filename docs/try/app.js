@@ -1,6 +1,7 @@
 // The page: a picture is chosen, the model looks at it, what it finds is drawn and told.
 import { offerCamera } from "./camera.js";
 import { coloured, draw, objectsOf } from "./draw.js";
+import { drawFilm } from "./film.js";
 import { openModel } from "./model.js";
 import { decoded, PictureError, pixelsOf, receive } from "./pictures.js";
 
@@ -9,12 +10,12 @@ const part = (selector) => root.querySelector(selector);
 const parts = {
   samples: part(".samples"), input: part(".file input"), says: part(".says"), loading: part(".loading"),
   answer: part(".answer"), canvas: part("canvas"), slider: part(".slider input"), output: part("output"),
-  count: part(".count"), list: part("ol"),
+  count: part(".count"), list: part("ol"), film: part(".film"), cards: part(".cards"),
 };
 const page = await (await fetch(new URL("page.json", import.meta.url))).json();
 const look = openModel(page.load, showProgress);
 let latest = 0; // pictures chosen so far: an answer that comes after the next choice is not shown
-let shown; // {picture, objects}
+let shown; // {picture, answer, objects}
 
 function say(sentence, wrong = false) {
   parts.says.textContent = sentence;
@@ -72,7 +73,7 @@ function offerSamples() {
 
 async function show(picture, answer) {
   const bitmap = await createImageBitmap(picture);
-  shown = { picture: { width: picture.width, height: picture.height, shown: bitmap }, objects: objectsOf(answer) };
+  shown = { picture: { width: picture.width, height: picture.height, shown: bitmap }, answer, objects: objectsOf(answer) };
   parts.answer.hidden = false;
   update();
 }
@@ -83,7 +84,9 @@ function update() {
   if (!shown) return;
   const found = coloured(shown.objects.filter(({ score }) => score >= least), page.colours);
   draw(parts.canvas, shown.picture, found, page);
-  tell(found.sort((one, other) => other.score - one.score));
+  found.sort((one, other) => other.score - one.score);
+  tell(found);
+  if (parts.film.open) drawFilm(parts.cards, shown.picture, shown.answer, found, page);
 }
 
 function tell(found) {
@@ -114,7 +117,8 @@ offerCamera(
   (sentence) => say(sentence, true));
 parts.slider.value = page.score;
 parts.slider.addEventListener("input", update);
-new ResizeObserver(() => shown && update()).observe(parts.answer);
+parts.film.addEventListener("toggle", update);
+new ResizeObserver(() => shown && update()).observe(parts.canvas.parentElement);
 part(".still").remove();
 part(".live").hidden = false;
 update();

@@ -18,6 +18,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import skimage.data
 import torch
@@ -28,6 +29,7 @@ import mrcnn
 from mrcnn import export, visualize
 from mrcnn.data import Playground
 from mrcnn.files import CheckpointError, write_whole
+from mrcnn.lab.views.pictures import VALUES
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / "build" / "npm"
@@ -57,6 +59,10 @@ ALONE = """<!doctype html>
 <link rel="icon" href="data:,">
 <base href="../">
 <title>Try the model</title>
+<style>
+html {{ background: Canvas; color: CanvasText; font: 16px/1.5 system-ui, sans-serif; }}
+body {{ max-width: 60rem; margin: 0 auto; padding: 0 12px 24px; }}
+</style>
 <main>
 <h1>Try the model</h1>
 {page}</main>
@@ -65,7 +71,7 @@ ALONE = """<!doctype html>
 
 
 class RuntimeMissing(Exception):
-    """onnxruntime-web is not to be had; the message is a sentence for the user."""
+    """A package of npm is not to be had; the message is a sentence for the user."""
 
 
 def build(folder: Path) -> None:
@@ -79,7 +85,7 @@ def build(folder: Path) -> None:
         "pictures": shown,
         "load": {what: {"file": file, "bytes": len(contents[file])} for what, file in loaded.items()},
     }
-    contents["page.json"] = json.dumps(page, indent=1).encode()
+    contents["page.json"] = json.dumps(page).encode()
     for name, value in contents.items():
         write_whole(folder / "try" / name, lambda file, value=value: file.write(value))
 
@@ -97,6 +103,7 @@ def facts(model: mrcnn.MaskRCNN) -> dict[str, Any]:
         "score": visualize.SCORE,
         "keypoint_score": visualize.KEYPOINT_SCORE,
         "longest": LONGEST,
+        "map": matplotlib.colormaps[VALUES](np.arange(0, 256, 4), bytes=True)[:, :3].tolist(),
     }
 
 
@@ -121,25 +128,30 @@ def model_file(model: mrcnn.MaskRCNN) -> bytes:
 
 def runtime_files() -> dict[str, bytes]:
     """Those files of the npm package that the page needs, by name."""
-    package = fetched()
-    digest = "sha512-" + base64.b64encode(hashlib.sha512(package).digest()).decode()
-    if digest != INTEGRITY:
-        raise RuntimeMissing(
-            f"{CACHE / RUNTIME} must have the hash {INTEGRITY}, got {digest}: delete it, and try again"
-        )
-    with tarfile.open(fileobj=io.BytesIO(package)) as archive:
-        return {name: archive.extractfile(f"package/dist/{name}").read() for name in (SCRIPT, PROGRAM)}
+    with npm_package(RUNTIME, INTEGRITY) as package:
+        return {name: package.extractfile(f"package/dist/{name}").read() for name in (SCRIPT, PROGRAM)}
 
 
-def fetched() -> bytes:
-    """The package as npm has it, downloaded once."""
-    kept = CACHE / RUNTIME
+def npm_package(file: str, integrity: str) -> tarfile.TarFile:
+    """A package of npm, by the name that `npm pack` gives it, downloaded once.
+
+    Raises RuntimeMissing where it is not to be had, or has another hash than is expected.
+    """
+    contents = fetched(file)
+    digest = "sha512-" + base64.b64encode(hashlib.sha512(contents).digest()).decode()
+    if digest != integrity:
+        raise RuntimeMissing(f"{CACHE / file} must have the hash {integrity}, got {digest}: delete it, and try again")
+    return tarfile.open(fileobj=io.BytesIO(contents))
+
+
+def fetched(file: str) -> bytes:
+    kept = CACHE / file
     if not kept.exists():
         npm = shutil.which("npm")
         if npm is None:
-            raise RuntimeMissing("npm must be installed to fetch onnxruntime-web, and is not (apt-get install npm)")
+            raise RuntimeMissing(f"npm must be installed to fetch {file}, and is not (apt-get install npm)")
         CACHE.mkdir(parents=True, exist_ok=True)
-        name, version = RUNTIME.removesuffix(".tgz").rsplit("-", 1)
+        name, version = file.removesuffix(".tgz").rsplit("-", 1)
         command = [npm, "pack", "--silent", "--pack-destination", str(CACHE), f"{name}@{version}"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not kept.exists():

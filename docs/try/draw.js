@@ -1,21 +1,22 @@
 // Draws a picture and the objects in it as mrcnn/visualize.py does; `page` is what page.json says of colours and names.
-// Objects are {box: [x1, y1, x2, y2], label, score, mask: {data, width, height, outlines}, keypoints: [[x, y, score]]}
-// in pixels of the picture.
+// Objects are {row: in the answer, box: [x1, y1, x2, y2], label, score, mask: {data, width, height, outlines}, keypoints: [[x, y,
+// score]]} in pixels of the picture.
 import { outlines } from "./outline.js";
 
 // The answer's tensors as a list of objects, by falling score.
 export function objectsOf(answer) {
   const [count, , height, width] = answer.masks.dims;
-  const [, joints] = answer.keypoints_scores.dims;
+  const [, keypoints] = answer.keypoints_scores.dims;
   const part = (name, row, size) => answer[name].data.subarray(row * size, (row + 1) * size);
   return Array.from({ length: count }, (_, row) => {
-    const places = part("keypoints", row, 3 * joints), heights = part("keypoints_scores", row, joints);
+    const places = part("keypoints", row, 3 * keypoints), heights = part("keypoints_scores", row, keypoints);
     return {
+      row,
       box: [...part("boxes", row, 4)],
       label: Number(answer.labels.data[row]),
       score: answer.scores.data[row],
       mask: { data: part("masks", row, height * width), width, height },
-      keypoints: Array.from(heights, (score, joint) => [places[3 * joint], places[3 * joint + 1], score]),
+      keypoints: Array.from(heights, (score, i) => [places[3 * i], places[3 * i + 1], score]),
     };
   });
 }
@@ -96,13 +97,13 @@ function drawSkeleton({ context, page, width, scale }, { box, keypoints, colour 
   const thin = Math.min(Math.max(side / (0.5 * width), 0.5), 1.2);
   const there = keypoints.map(([, , score]) => score >= page.keypoint_score);
   const light = lighter(colour);
-  for (const [first, second] of page.skeleton.filter((ends) => ends.every((joint) => there[joint]))) {
+  for (const [first, second] of page.skeleton.filter((ends) => ends.every((i) => there[i]))) {
     const path = new Path2D();
     path.moveTo(keypoints[first][0] * scale, keypoints[first][1] * scale);
     path.lineTo(keypoints[second][0] * scale, keypoints[second][1] * scale);
     edged(context, page, path, light, 2.4 * thin);
   }
-  for (const [x, y] of keypoints.filter((_, joint) => there[joint])) {
+  for (const [x, y] of keypoints.filter((_, i) => there[i])) {
     const dot = new Path2D();
     dot.arc(x * scale, y * scale, 2.8 * thin, 0, 2 * Math.PI);
     context.fillStyle = light;

@@ -5,127 +5,24 @@ other pages, where it has several.
 """
 
 import base64
-import importlib.util
 import json
 import os
 import shutil
-import sys
-from pathlib import Path
 
+import built  # noqa: F401 (which skips)
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from served import PATIENCE, Server, wait
+from served import Server, wait
+from try_page import ENTER, choose, one, opened, says
 
 import mrcnn
 from mrcnn import export, visualize
 from mrcnn.data import Playground
+from mrcnn.lab.walk import walk
 
-for module in ("onnx", "onnxruntime", "onnxscript", "selenium", "skimage"):
-    pytest.importorskip(module, reason=f"{module} is not installed")
-
-ROOT = Path(__file__).resolve().parents[2]
-ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
-RIGHT_ARROW, END = "\ue014", "\ue010"
-
-
-# ---- The page, its servers, and a browser
-
-
-def load_build():
-    sys.path.insert(0, str(ROOT / "docs" / "try"))  # for film.py beside it
-    spec = importlib.util.spec_from_file_location("build_try", ROOT / "docs" / "try" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build = load_build()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("page")
-    try:
-        build.build(made)
-    except build.RuntimeMissing as error:
-        pytest.skip(str(error))
-    return made
-
-
-@pytest.fixture(scope="module", params=["one thread", "isolated"])
-def server(request, folder):
-    started = Server(folder, ISOLATED if request.param == "isolated" else {})
-    yield started
-    started.shutdown()
-    started.server_close()
-
-
-@pytest.fixture(scope="module")
-def plain_server(folder):
-    started = Server(folder, {})
-    yield started
-    started.shutdown()
-    started.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """Chromium without a window, with a camera that shows a test picture; it notes every request that it makes."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("Chromium and its driver are not there (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,1000",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    started.command_executor.client_config.timeout = PATIENCE
-    started.set_page_load_timeout(PATIENCE)
-    started.set_script_timeout(PATIENCE)
-    yield started
-    started.quit()
-
-
-@pytest.fixture
-def page(chromium, plain_server):
-    return opened(chromium, plain_server)
-
-
-def opened(chromium, server):
-    chromium.get(f"{server.address}/try/index.html")
-    wait(lambda: one(chromium, ".samples button").is_displayed())
-    return chromium
-
-
-def one(driver, selector):
-    return driver.find_element("css selector", selector)
-
-
-def says(driver):
-    return one(driver, ".says").text
-
-
-def choose(driver, number):
-    """Presses the button of a sample, and waits for its answer."""
-    driver.find_elements("css selector", ".samples button")[number].click()
-    wait(lambda: says(driver).startswith("Looked at"))
-
-
-def errors(driver):
-    return [log for log in driver.get_log("browser") if log["level"] in ("SEVERE", "WARNING")]
+HOME, END = "\ue011", "\ue010"
 
 
 # ---- The answers
@@ -282,13 +179,38 @@ def test_the_slider_is_moved_by_keys(page):
     slider.send_keys(END)
     assert one(page, "output").text == "1.00"
     assert len(page.find_elements("css selector", "ol li")) < before
-    slider.send_keys("\ue011")  # Home
+    slider.send_keys(HOME)
     assert len(page.find_elements("css selector", "ol li")) > before
+
+
+def test_the_film_counts_what_the_model_computes(page, expected, files):
+    """In the cards' captions; the coins' proposals are told apart from what NMS removed by their coordinates."""
+    walked = walk(mrcnn.playground_rcnn(pretrained=True), export.as_float(pictures()[6]))
+    one(page, ".file input").send_keys(str(files[6]))
+    wait(lambda: says(page).startswith("Looked at 6.png"))
+    assert page.find_elements("css selector", ".card") == []
+    one(page, ".film summary").send_keys(ENTER)
+    wait(lambda: len(page.find_elements("css selector", ".card")) == 5)  # no person, no heatmaps
+    told = {
+        each.find_element("css selector", "b").text: each.text for each in page.find_elements("css selector", ".card")
+    }
+    candidates, proposals = len(walked.candidates), len(walked.proposals)
+    assert f"{candidates} boxes. {candidates - proposals} of them go" in told["Removed"]
+    assert f"{proposals} proposals stay" in told["Proposals"]
+    assert f"Here are 6 of {int((expected[6]['scores'] >= 0.5).sum())}" in told["Masks"]
+    cells = [
+        [each.get_property(side) for side in ("height", "width")]
+        for each in page.find_elements("css selector", ".tiles canvas")
+    ]
+    seen = walked.batch.sizes[0]
+    assert cells[:5] == [[-(-side // 2**level) for side in seen] for level in range(2, 7)]
+    choose(page, 0)
+    wait(lambda: "Heatmaps" in one(page, ".cards").text)
 
 
 def test_a_sample_is_chosen_by_keys(page):
     button = one(page, ".samples button")
-    button.send_keys("\ue007")  # Enter
+    button.send_keys(ENTER)
     wait(lambda: says(page).startswith("Looked at a drawn scene"))
     assert one(page, "canvas").get_attribute("aria-label").startswith("The picture with")
 
@@ -360,4 +282,4 @@ def test_the_console_stays_empty(chromium, server):
     opened(chromium, server)
     for number in (0, 6):
         choose(chromium, number)
-    assert errors(chromium) == []
+        assert chromium.get_log("browser") == []

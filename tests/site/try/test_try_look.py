@@ -1,0 +1,55 @@
+"""The page on a telephone, without scripts, and as axe-core sees it."""
+
+import pytest
+from built import build
+from served import wait
+from try_page import choose, one, opened
+
+# The rules of the W3C as a program, from npm.
+AXE = "axe-core-4.14.1.tgz"
+AXE_INTEGRITY = "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_narrow_page_does_not_scroll_sideways(chromium, plain_server, scripts):
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
+    try:
+        if scripts:
+            opened(chromium, plain_server)
+            choose(chromium, 0)
+            one(chromium, ".film summary").click()
+            wait(lambda: "Heatmaps" in one(chromium, ".cards").text)
+        else:
+            chromium.get(f"{plain_server.address}/try/index.html")
+            assert one(chromium, ".still img").is_displayed()
+            assert "it needs JavaScript" in one(chromium, ".still figcaption").text
+            assert not one(chromium, ".samples").is_displayed()
+        layout = chromium.execute_cdp_cmd("Page.getLayoutMetrics", {})
+        assert layout["cssContentSize"]["width"] <= 390
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    try:
+        with build.npm_package(AXE, AXE_INTEGRITY) as package:
+            axe = package.extractfile("package/axe.min.js").read().decode()
+    except build.RuntimeMissing as error:
+        pytest.skip(str(error))
+    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    choose(page, 0)
+    one(page, ".film summary").click()
+    wait(lambda: "Heatmaps" in one(page, ".cards").text)
+    page.execute_script(axe)
+    found = page.execute_async_script("axe.run().then(arguments[0])")
+    assert len(found["passes"]) > 15
+    told = [
+        (each["id"], each["impact"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"])
+        for each in found["violations"]
+    ]
+    assert [each for each in told if each[1] in ("serious", "critical")] == []
