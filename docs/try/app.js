@@ -43,6 +43,7 @@ async function choose(pixels, name) {
     say(`Looked at ${name}, ${picture.width} × ${picture.height} pixels, in ${seconds.toFixed(2)} s ` +
       `with ${threads} ${threads === 1 ? "thread" : "threads"} of this computer.`);
   } catch (error) {
+    parts.loading.hidden = true;
     if (turn === latest) say(error instanceof PictureError ? error.message : `The model cannot be run: ${error.message}.`, true);
   }
 }

@@ -3,34 +3,46 @@
 // {turn, error}.
 import * as ort from "./ort.wasm.bundle.min.mjs";
 
-let session;
+let load; // the files
+let session; // a promise of the model, once there was a picture
 
 self.onmessage = ({ data }) => {
-  if (data.load) session = start(data.load);
+  if (data.load) load = data.load;
   else look(data);
 };
 
-async function start(load) {
-  const { program, model } = await fetchAll(load);
+function opened() {
+  session ??= start();
+  session.catch(() => { session = undefined; }); // the next picture tries again
+  return session;
+}
+
+async function start() {
+  const { program, model } = await fetchAll();
   ort.env.wasm.wasmBinary = program;
   // Threads share memory, which a page may do only if its server says that it is isolated from others.
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 4) : 1;
   return ort.InferenceSession.create(model);
 }
 
-async function fetchAll(load) {
+async function fetchAll() {
   const total = Object.values(load).reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
   const tell = (bytes) => {
     loaded += bytes;
     self.postMessage({ loaded, total });
   };
-  const whats = Object.entries(load).map(async ([what, { file }]) => [what, await fetched(file, tell)]);
-  return Object.fromEntries(await Promise.all(whats));
+  const stop = new AbortController();
+  const whats = Object.entries(load).map(async ([what, { file }]) => [what, await fetched(file, tell, stop.signal)]);
+  try {
+    return Object.fromEntries(await Promise.all(whats));
+  } finally {
+    stop.abort(); // one without the other is of no use
+  }
 }
 
-async function fetched(file, tell) {
-  const response = await fetch(new URL(file, import.meta.url));
+async function fetched(file, tell, signal) {
+  const response = await fetch(new URL(file, import.meta.url), { signal });
   if (!response.ok) throw new Error(`${file} could not be loaded: the server answered ${response.status}`);
   const parts = [];
   const reader = response.body.getReader();
@@ -43,7 +55,7 @@ async function fetched(file, tell) {
 
 async function look({ turn, picture }) {
   try {
-    const model = await session;
+    const model = await opened();
     const begin = performance.now();
     const outputs = await model.run({ image: tensorOf(picture) });
     const seconds = (performance.now() - begin) / 1000;

@@ -257,6 +257,9 @@ def test_a_model_that_does_not_come_gets_a_sentence(chromium, folder, tmp_path):
     one(page, ".samples button").click()
     wait(lambda: "cannot be run" in says(page))
     assert "model.onnx could not be loaded: the server answered 404" in says(page)
+    assert not one(page, ".loading").is_displayed()
+    shutil.copy(folder / "try" / "model.onnx", tmp_path / "page" / "try")
+    choose(page, 0)  # which tries again
     server.shutdown()
     server.server_close()
     chromium.get_log("browser")  # which has the 404
@@ -264,6 +267,7 @@ def test_a_model_that_does_not_come_gets_a_sentence(chromium, folder, tmp_path):
 
 def test_no_request_goes_anywhere_else(chromium, server):
     chromium.get("about:blank")
+    chromium.execute_cdp_cmd("Network.clearBrowserCache", {})  # what is kept is not asked for
     chromium.get_log("performance")
     server.asked.clear()
     opened(chromium, server)
