@@ -1,5 +1,7 @@
 """Putting the page together: what it says where something cannot be had, and that it then writes nothing."""
 
+import json
+
 import pytest
 from built import build
 
@@ -34,6 +36,9 @@ def test_the_page_is_whole_and_small(folder):
     made = {path.name: path.stat().st_size for path in (folder / "try").iterdir()}
     assert sum(made.values()) < 24 * 2**20
     assert all(made.values())
+    loaded = json.loads((folder / "try" / "page.json").read_text())["load"].values()
+    assert all(made[each["file"]] == each["bytes"] for each in loaded)
+    assert f"({sum(each['bytes'] for each in loaded) / 1e6:.0f} MB, once" in (folder / "try" / "index.html").read_text()
     for name in ("index.html", "page.json", "app.js"):
         text = (folder / "try" / name).read_text()
         assert "://" not in text
