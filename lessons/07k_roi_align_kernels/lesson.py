@@ -137,11 +137,9 @@ print(f"the kernel ({lab.whose(roi_align_first)}) and the op differ by at most {
 # side by side, that is 128 bytes, 4 sectors: the fewest there can be. If each lane's float lies in another sector, 32
 # sectors must be moved, and seven eighths of what was moved is thrown away.
 #
-# RoIAlign does little arithmetic on what it reads. So **sectors per read** is the measure for us: it tells how well a
-# kernel uses the memory, and it can be counted without a GPU, from the trace.
+# RoIAlign does little arithmetic on what it reads. So **sectors per read** is our measure; the trace counts it without a GPU.
 #
-# Slide the stride. From which one on is every sector moved for one number alone? (Below are the **banks** of shared memory:
-# there a stride of 32 is the worst, and 33 costs nothing, which is why tables in shared memory are padded.)
+# Slide the stride: from when on is each sector moved for one number?
 
 # %%
 lab.memory_slider(3)
@@ -325,7 +323,7 @@ for seed in range(4):
     print(f"threads in order number {seed}: the sum is {float(total.sum()):.3f}, and should be 48")
 
 # %% [markdown]
-# Go through it yourself, three threads, one access at a time: one thread after the other, and in step. Which addition is lost?
+# Step through it: which addition is lost?
 
 # %%
 runs = {}

@@ -11,6 +11,7 @@ PAGES = (
     "lessons/04k_matching_kernels/lesson.html",
     "lessons/06k_nms_kernels/lesson.html",
     "api/ops.html",
+    "try.html",
 )
 
 
@@ -22,7 +23,7 @@ def axe(pytestconfig):
     folder = pytestconfig.cache.mkdir("axe")
     script = folder / "node_modules/axe-core/axe.min.js"
     if not script.exists():
-        fetched = subprocess.run(["npm", "install", "--prefix", folder, "axe-core@4"], capture_output=True, text=True)
+        fetched = subprocess.run(["npm", "install", "--prefix", folder, "axe-core@4.14.1"], capture_output=True, text=True)
         if fetched.returncode:
             pytest.skip(f"npm could not fetch axe-core: {fetched.stderr.strip().splitlines()[-1]}")
     return script.read_text()
