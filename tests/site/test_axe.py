@@ -23,7 +23,8 @@ def axe(pytestconfig):
     folder = pytestconfig.cache.mkdir("axe")
     script = folder / "node_modules/axe-core/axe.min.js"
     if not script.exists():
-        fetched = subprocess.run(["npm", "install", "--prefix", folder, "axe-core@4.14.1"], capture_output=True, text=True)
+        fetch = ["npm", "install", "--prefix", folder, "axe-core@4.14.1"]
+        fetched = subprocess.run(fetch, capture_output=True, text=True)
         if fetched.returncode:
             pytest.skip(f"npm could not fetch axe-core: {fetched.stderr.strip().splitlines()[-1]}")
     return script.read_text()
