@@ -33,6 +33,14 @@ def test_a_narrow_page_does_not_scroll_sideways(chromium, plain_server, scripts)
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_before_a_picture_is_chosen_no_answer_is_shown(page):
+    assert not one(page, ".answer").is_displayed()
+    assert not one(page, ".film").is_displayed()
+    assert not one(page, ".loading").is_displayed()
+    choose(page, 0)
+    assert one(page, ".answer").is_displayed()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page, scheme):
     try:
