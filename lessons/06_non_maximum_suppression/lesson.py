@@ -90,8 +90,8 @@ pictures.named_boxes(five, five_scores, "ABCDE", kept)
 pictures.overlap_table(box_maths.iou(five, five), 0.5, "ABCDE", kept)
 
 # %% [markdown]
-# Here are the five once more, to be touched. Can you move one box so that A alone is left? Can you find a threshold with which
-# all five stay, and one with which only A and D do?
+# Here are the five once more, to be touched. Which one box can you move so that A and D alone are left? With which threshold do all
+# five stay, and with which is A alone?
 
 # %%
 lab.nms_dragger(five, five_scores, (80, 90), title="Five boxes, and who suppresses whom")

@@ -9,13 +9,6 @@ const MEANINGS = {
 
 // ---- numbers ------------------------------------------------------------------------------------------------------
 
-function iou(a, b) {
-  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
-  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
-  const [, , aw, ah] = placed(a), [, , bw, bh] = placed(b);
-  return width * height / (aw * ah + bw * bh - width * height);
-}
-
 function numbersOf(anchor, box) {
   const [ax, ay, aw, ah] = placed(anchor), [bx, by, bw, bh] = placed(box);
   return {

@@ -12,6 +12,13 @@ function placed([x1, y1, x2, y2]) {
   return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1];
 }
 
+function iou(a, b) {
+  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
+  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const [, , aw, ah] = placed(a), [, , bw, bh] = placed(b);
+  return width * height / (aw * ah + bw * bh - width * height);
+}
+
 function place(rect, [x1, y1, x2, y2]) {
   for (const [name, value] of Object.entries({ x: x1, y: y1, width: x2 - x1, height: y2 - y1 }))
     rect.setAttribute(name, value);

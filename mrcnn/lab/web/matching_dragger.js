@@ -9,13 +9,6 @@ const names = data.objects.map((_, i) => String.fromCharCode(65 + i));
 
 // ---- numbers -------------------------------------------------------------------------------------------------------
 
-function iou(a, b) {
-  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
-  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
-  const [, , aw, ah] = placed(a), [, , bw, bh] = placed(b);
-  return width * height / (aw * ah + bw * bh - width * height);
-}
-
 // The table of IoUs, a row for each object, and for each anchor { match, best: its best object, saved: by the second rule }.
 function matched(objects, high, low, lowQuality) {
   const table = objects.map((object) => data.anchors.map((anchor) => iou(object, anchor)));
@@ -53,8 +46,8 @@ function start(root) {
     pair[1].setAttribute("stroke", data.colours[g]);
     return { pair, tag: drawn("text", { class: "name", "font-size": letter * 1.2 }, names[g]) };
   });
-  const rules = [...Array(width + 1).keys()].map((x) => drawn("line", { class: "rule", x1: x, x2: x, y1: 0, y2: height }))
-    .concat([...Array(height + 1).keys()].map((y) => drawn("line", { class: "rule", x1: 0, x2: width, y1: y, y2: y })));
+  const rules = range(width + 1).map((x) => drawn("line", { class: "rule", x1: x, x2: x, y1: 0, y2: height }))
+    .concat(range(height + 1).map((y) => drawn("line", { class: "rule", x1: 0, x2: width, y1: y, y2: y })));
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "group",
     "aria-label": `${objects.length} objects, solid, and ${data.anchors.length} anchors, dashed` },
     drawn("rect", { class: "paper", width, height }), ...rules, ...outlines.flatMap(({ pair }) => pair),

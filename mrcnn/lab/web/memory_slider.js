@@ -4,7 +4,6 @@
 // Numbers are float32. A sector is 32 bytes; bank b has the 4-byte words b, b + 32, b + 64, …
 const LANES = 32, BYTES = 4, SECTOR = 32, BANKS = 32;
 const PER_SECTOR = SECTOR / BYTES, PER_ROW = 16 * PER_SECTOR;  // numbers
-const range = (count) => [...Array(count).keys()];
 
 // ---- numbers -------------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,6 @@ const names = data.boxes.map((_, i) => String.fromCharCode(65 + i));
 
 // ---- numbers -------------------------------------------------------------------------------------------------------
 
-function iou(a, b) {
-  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
-  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
-  const [, , aw, ah] = placed(a), [, , bw, bh] = placed(b);
-  return width * height / (aw * ah + bw * bh - width * height);
-}
-
 // The best first; of equal scores the first.
 const order = data.scores.map((_, i) => i).sort((a, b) => data.scores[b] - data.scores[a] || a - b);
 

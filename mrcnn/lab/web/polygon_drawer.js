@@ -69,7 +69,7 @@ function start(root) {
   const undo = button("undo", "take back the last change", () => ((held = null), ([points, closed] = before.pop()), show()));
   const clear = button("clear", "remove all points", () => change(() => ([points, closed] = [[], false])));
   const close = button("close", "close the polygon, or open it again", () => change(() => (closed = !closed)));
-  const copy = button("copy the annotation", "copy the annotation", () => {
+  const copy = button("copy the annotation", "to the clipboard", () => {
     text.select();
     navigator.clipboard?.writeText(text.value) ?? document.execCommand("copy");
   });

@@ -6,7 +6,6 @@
 // middle is at x + 0.5. The numbers are those of torchvision.ops.roi_align and roi_pool.
 const HEIGHT = data.values.length, WIDTH = data.values[0].length;
 const LOW = Math.min(...data.values.flat()), HIGH = Math.max(...data.values.flat());
-const range = (count) => [...Array(count).keys()];
 
 // ---- RoIAlign ------------------------------------------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ function start(root) {
   const threads = element("div", { role: "list", class: "threads scroll" });
   const memory = element("section");
   const slider = element("input", { type: "range", min: 0, "aria-label": "step" });
-  const choices = data.runs.map((each) => button(each.name, `run: ${each.name}`, () => choose(each)));
+  const choices = data.runs.map((each) => button(each.name, "show this run", () => choose(each)));
   const back = button("◀ back", "one step back", () => go(position - 1));
   const on = button("step ▶", "one step on", () => go(position + 1));
   const race = button("✗ next race", "on to the next race", () => go(nextRace()));

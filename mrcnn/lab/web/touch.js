@@ -4,6 +4,8 @@
 
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+const range = (count) => [...Array(count).keys()];
+
 function element(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -24,8 +26,9 @@ function twice(tag, look, attributes = {}) {
   return ["under", "over"].map((layer) => drawn(tag, { class: `${look} ${layer}`, ...attributes }));
 }
 
-function button(label, name, act) {
-  const made = element("button", { type: "button", "aria-label": name, title: name }, label);
+// Its name is what is written on it, for who speaks to the page, and what it does.
+function button(label, does, act) {
+  const made = element("button", { type: "button", "aria-label": `${label}: ${does}`, title: does }, label);
   made.addEventListener("click", act);
   return made;
 }
