@@ -76,8 +76,45 @@ function label(x, y, size) {
   return drawn("text", { x, y, "font-size": size, "text-anchor": "middle", "dominant-baseline": "central" });
 }
 
-// A grid of bins × bins numbers, of which one is chosen by a click or the arrow keys.
-function grid(name, choose) {
+// The map with what lies on it: its cells, the box in its bins, the chosen bin, the samples, the cells of RoIPool.
+function drawMap() {
+  const cells = data.values.map((row, y) => row.map((value, x) => ({
+    rect: drawn("rect", { class: "cell", x, y, width: 1, height: 1, fill: shade(value) }),
+    text: filled(label(x + 0.5, y + 0.5, 0.34), { class: isDark(value) ? "light" : "dark" }, []),
+  })));
+  const dots = range((data.bins * data.samples) ** 2).map(() => drawn("circle", { class: "dot", r: Math.max(WIDTH, HEIGHT) / 110 }));
+  const cuts = range(2 * (data.bins - 1)).map(() => twice("line", "cut"));
+  const outline = twice("rect", "outline"), one = twice("rect", "one"), rounded = twice("rect", "rounded");
+  const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group", class: "map",
+    "aria-label": `a map of ${HEIGHT} by ${WIDTH} cells, a box on it` },
+    ...cells.flat().map(({ rect }) => rect), ...rounded, ...cuts.flat(), ...outline, ...one, ...dots,
+    ...cells.flat().map(({ text }) => text));
+
+  function put({ box, bin, halfPixel }, weights, wholeCells) {
+    const [x1, y1, x2, y2] = box, [wide, high] = [(x2 - x1) / data.bins, (y2 - y1) / data.bins];
+    for (const rect of outline) place(rect, box);
+    for (const rect of rounded) place(rect, wholeCells);
+    for (const rect of one)
+      place(rect, [x1 + bin[1] * wide, y1 + bin[0] * high, x1 + (bin[1] + 1) * wide, y1 + (bin[0] + 1) * high]);
+    cuts.forEach((pair, i) => {
+      const at = Math.floor(i / 2) + 1;
+      const ends = i % 2 ? { x1, x2, y1: y1 + at * high, y2: y1 + at * high } : { x1: x1 + at * wide, x2: x1 + at * wide, y1, y2 };
+      for (const line of pair) filled(line, ends, []);
+    });
+    // Drawn where the op reads: half a cell off the tensor's coordinates, in which a cell's middle is a whole number.
+    const [down, right] = [[y1, y2], [x1, x2]].map((ends) => samplePlaces(...ends, halfPixel).flat());
+    dots.forEach((dot, i) => filled(dot, { cx: right[i % right.length] + 0.5, cy: down[Math.floor(i / right.length)] + 0.5 }, []));
+    cells.forEach((row, y) => row.forEach(({ rect, text }, x) => {
+      text.textContent = weights[y][x] > 0 ? weights[y][x].toFixed(2) : "";
+      rect.setAttribute("data-weight", weights[y][x]);
+    }));
+  }
+
+  return { svg, put };
+}
+
+// A grid of bins × bins numbers, of which one is chosen by a click or the arrow keys. get(): the one that is now.
+function grid(name, get, choose) {
   const cells = range(data.bins).flatMap((row) => range(data.bins).map((column) => {
     const rect = drawn("rect", { x: column, y: row, width: 1, height: 1, "data-bin": `${row} ${column}` });
     const text = label(column + 0.5, row + 0.5, 0.3);
@@ -88,6 +125,14 @@ function grid(name, choose) {
   const svg = drawn("svg", { viewBox: `-0.06 -0.06 ${data.bins + 0.12} ${data.bins + 0.12}`, class: "grid", tabindex: 0,
     role: "application", "aria-label": `${name}: ${data.bins} by ${data.bins} bins; arrow keys choose one`,
     "data-grid": name }, ...cells.flatMap(({ rect, text }) => [rect, text]), ...mark);
+  svg.addEventListener("keydown", (event) => {
+    const way = KEYS[event.key];
+    if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const [row, column] = get();
+    choose([row + way[1], column + way[0]].map((value) => Math.max(0, Math.min(data.bins - 1, value))));
+  });
   return { svg, cells, mark };
 }
 
@@ -103,94 +148,56 @@ function paint({ cells, mark }, values, [row, column]) {
 
 // ---- on the page ---------------------------------------------------------------------------------------------------
 
-function start(root) {
-  let box = [...data.box], bin = [0, 0], halfPixel = true, whole = false;
-  const says = element("p", { class: "says", role: "status", "aria-live": "polite" });
-  const cells = data.values.map((row, y) => row.map((value, x) => ({
-    rect: drawn("rect", { class: "cell", x, y, width: 1, height: 1, fill: shade(value) }),
-    text: label(x + 0.5, y + 0.5, 0.34),
-  })));
-  const dots = range((data.bins * data.samples) ** 2).map(() => drawn("circle", { class: "dot", r: Math.max(WIDTH, HEIGHT) / 110 }));
-  const lines = range(2 * (data.bins - 1)).flatMap(() => [twice("line", "cut")]);
-  const outline = twice("rect", "outline"), one = twice("rect", "one"), rounded = twice("rect", "rounded");
-  const map = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group", class: "map",
-    "aria-label": `a map of ${HEIGHT} by ${WIDTH} cells, a box on it` },
-    ...cells.flat().map(({ rect }) => rect), ...rounded, ...lines.flat(), ...outline, ...one, ...dots,
-    ...cells.flat().map(({ text }) => text));
-  const handles = boxHandles(map, {
-    size: [WIDTH, HEIGHT], step: 0.1, smallest: 0.5, radius: Math.max(WIDTH, HEIGHT) / 40, get: () => box,
-    show: (to) => { box = to; show(); },
-  });
-  const choose = (to) => { bin = to; whole = false; show(); };
-  const grids = ["RoIAlign", "RoIPool"].map((name) => grid(name, choose));
-  for (const { svg } of grids)
-    svg.addEventListener("keydown", (event) => {
-      const way = KEYS[event.key];
-      if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
-      event.preventDefault();
-      event.stopPropagation();
-      choose([bin[0] + way[1], bin[1] + way[0]].map((value) => Math.max(0, Math.min(data.bins - 1, value))));
-    });
-  const half = button("half pixel", "take off the half pixel, as aligned=True does", () => { halfPixel = !halfPixel; show(); });
-  const gradient = button("gradient", "how much of all outputs' gradient each cell receives", () => { whole = !whole; show(); });
-
-  function drawBox() {
-    const [x1, y1, x2, y2] = box, [wide, high] = [(x2 - x1) / data.bins, (y2 - y1) / data.bins];
-    for (const rect of outline) place(rect, box);
-    for (const rect of one)
-      place(rect, [x1 + bin[1] * wide, y1 + bin[0] * high, x1 + (bin[1] + 1) * wide, y1 + (bin[0] + 1) * high]);
-    lines.forEach((pair, i) => {
-      const at = Math.floor(i / 2) + 1;
-      const ends = i % 2 ? { x1, x2, y1: y1 + at * high, y2: y1 + at * high } : { x1: x1 + at * wide, x2: x1 + at * wide, y1, y2 };
-      for (const line of pair) filled(line, ends, []);
-    });
-    // Drawn where the op reads: half a cell off the tensor's coordinates, in which a cell's middle is a whole number.
-    const [down, right] = [[y1, y2], [x1, x2]].map((ends) => samplePlaces(...ends, halfPixel).flat());
-    dots.forEach((dot, i) => filled(dot, { cx: right[i % right.length] + 0.5, cy: down[Math.floor(i / right.length)] + 0.5 }, []));
-    handles.put(box);
+// What is seen, in words.
+function told({ box, bin: [row, column], whole }, bins, pools, weights) {
+  const [x1, y1, x2, y2] = box.map((value) => Number(value.toFixed(2)));
+  const where = `The box goes from (${x1}, ${y1}) to (${x2}, ${y2}), in cells. `;
+  if (whole) {
+    const all = weights.flat().reduce((sum, each) => sum + each, 0), most = Math.max(...weights.flat());
+    return where + `If each of the ${data.bins ** 2} outputs has the gradient 1, the cells receive what is written in them: ` +
+      `${short(all)} in all, at most ${most.toFixed(2)}.`;
   }
+  const { count, value } = pools[row][column], cells = bins[row][column];
+  return where + `Bin in row ${row + 1}, column ${column + 1}: RoIAlign ${short(weighted(cells))}, ` +
+    `${data.samples ** 2} samples between ${cells.length} cells; RoIPool ${short(value)}, the largest of ${count} whole cells.`;
+}
+
+function start(root) {
+  const state = { box: [...data.box], bin: [0, 0], halfPixel: true, whole: false };
+  const change = (changes) => { Object.assign(state, changes); show(); };
+  const says = element("p", { class: "says", role: "status", "aria-live": "polite" });
+  const map = drawMap();
+  const handles = boxHandles(map.svg, {
+    size: [WIDTH, HEIGHT], step: 0.1, smallest: 0.5, radius: Math.max(WIDTH, HEIGHT) / 40, get: () => state.box,
+    show: (box) => change({ box }),
+  });
+  const grids = ["RoIAlign", "RoIPool"].map((name) => grid(name, () => state.bin, (bin) => change({ bin, whole: false })));
+  const half = button("half pixel", "take off the half pixel, as aligned=True does", () => change({ halfPixel: !state.halfPixel }));
+  const gradient = button("gradient", "how much of all outputs' gradient each cell receives", () => change({ whole: !state.whole }));
 
   function show() {
+    const { box, bin: [row, column], halfPixel, whole } = state;
     const bins = aligned(box, halfPixel), pools = pooled(box);
-    const [align, pool] = [bins.map((row) => row.map(weighted)), pools.map((row) => row.map(({ value }) => value))];
-    const weights = data.values.map((row) => row.map(() => 0));
-    for (const { y, x, weight } of whole ? bins.flat(2) : bins[bin[0]][bin[1]]) weights[y][x] += weight;
-    cells.forEach((row, y) => row.forEach(({ rect, text }, x) => {
-      text.textContent = weights[y][x] > 0 ? weights[y][x].toFixed(2) : "";
-      text.setAttribute("class", isDark(data.values[y][x]) ? "light" : "dark");
-      rect.setAttribute("data-weight", weights[y][x]);
-    }));
-    drawBox();
-    for (const rect of rounded) place(rect, pools[bin[0]][bin[1]].place);
-    paint(grids[0], align, bin);
-    paint(grids[1], pool, bin);
+    const weights = data.values.map((values) => values.map(() => 0));
+    for (const { y, x, weight } of whole ? bins.flat(2) : bins[row][column]) weights[y][x] += weight;
+    map.put(state, weights, pools[row][column].place);
+    handles.put(box);
+    paint(grids[0], bins.map((each) => each.map(weighted)), state.bin);
+    paint(grids[1], pools.map((each) => each.map(({ value }) => value)), state.bin);
     half.setAttribute("aria-pressed", halfPixel);
     gradient.setAttribute("aria-pressed", whole);
     root.classList.toggle("whole", whole);
-    says.textContent = told(bins, pools, align, weights);
-  }
-
-  function told(bins, pools, align, weights) {
-    const [x1, y1, x2, y2] = box.map((value) => Number(value.toFixed(2)));
-    const where = `The box goes from (${x1}, ${y1}) to (${x2}, ${y2}), in cells. `;
-    if (whole) {
-      const most = Math.max(...weights.flat());
-      return where + `If each of the ${data.bins ** 2} outputs has the gradient 1, the cells receive what is written in them: ` +
-        `${short(weights.flat().reduce((sum, each) => sum + each, 0))} in all, at most ${most.toFixed(2)}.`;
-    }
-    const { count, value } = pools[bin[0]][bin[1]], cells = bins[bin[0]][bin[1]];
-    return where + `Bin in row ${bin[0] + 1}, column ${bin[1] + 1}: RoIAlign ${short(align[bin[0]][bin[1]])}, ` +
-      `${data.samples ** 2} samples between ${cells.length} cells; RoIPool ${short(value)}, the largest of ${count} whole cells.`;
+    says.textContent = told(state, bins, pools, weights);
   }
 
   root.replaceChildren(
     element("h4", {}, data.title),
-    element("div", { class: "parts" }, map,
+    element("div", { class: "parts" }, map.svg,
       element("div", { class: "grids" }, ...grids.map(({ svg }) =>
         element("div", {}, element("h5", {}, svg.getAttribute("data-grid")), svg)))),
     says,
     element("div", { class: "bar" }, half, gradient,
-      button("start again", "the box back to where it was", () => { box = [...data.box]; show(); })),
+      button("start again", "the box back to where it was", () => change({ box: [...data.box] }))),
     element("p", { class: "hint" }, data.hint));
   show();
 }
