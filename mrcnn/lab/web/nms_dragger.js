@@ -35,42 +35,20 @@ function softened(boxes, sigma) {
   return scores;
 }
 
-// ---- on the page ---------------------------------------------------------------------------------------------------
+// ---- drawing -------------------------------------------------------------------------------------------------------
 
-function start(root) {
-  let boxes = data.boxes.map((box) => [...box]), soft = false;
-  const [width, height] = data.size;
-  const says = element("p", { class: "says", role: "status", "aria-live": "polite" });
-  const outlines = boxes.map((_, i) => twice("rect", "outline", { "data-box": names[i] }));
-  const strikes = boxes.map(() => twice("line", "strike"));
-  const tags = boxes.map((_, i) => drawn("text", { class: "tag", "font-size": Math.max(width, height) / 18 }, names[i]));
+// The paper with the boxes: suppressed ones dashed, each with a line to the box that suppresses it; with Soft-NMS fainter
+// by as much as their scores fall.
+function drawPaper() {
+  const [width, height] = data.size, letter = Math.max(width, height) / 18;
+  const outlines = data.boxes.map((_, i) => twice("rect", "outline", { "data-box": names[i] }));
+  const strikes = data.boxes.map(() => twice("line", "strike"));
+  const tags = names.map((name) => drawn("text", { class: "tag", "font-size": letter }, name));
   for (const [i, pair] of outlines.entries()) pair[1].setAttribute("stroke", data.colours[i]);
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${COUNT} boxes with scores` },
     drawn("rect", { class: "paper", width, height }), ...[...order].reverse().flatMap((i) => outlines[i]), ...strikes.flat(), ...tags);
-  const handles = order.toReversed().map((i) => [i, boxHandles(svg, {
-    size: data.size, step: 1, smallest: 4, radius: Math.max(width, height) / 60, name: names[i], get: () => boxes[i],
-    show: (box) => { boxes = boxes.with(i, box); show(); },
-  })]);
-  const rows = order.map((i) => {
-    const fate = element("td", { "data-fate": names[i] });
-    return { i, fate, row: element("tr", {}, element("th", { scope: "row" }, names[i]),
-      element("td", {}, data.scores[i].toFixed(2)), fate) };
-  });
-  const slider = element("input", { type: "range", min: 0.05, max: 0.95, step: 0.01, value: data.threshold });
-  const sliderSays = element("b", { "data-value": "threshold" });
-  const softly = button("Soft-NMS", "Soft-NMS in place of NMS", () => {
-    soft = !soft;
-    slider.value = soft ? data.sigma : data.threshold;
-    show();
-  });
-  slider.addEventListener("input", () => show());
 
-  function show() {
-    const at = Number(slider.value), fates = suppressed(boxes, at), scores = softened(boxes, at);
-    const name = soft ? "sigma" : "IoU threshold";
-    slider.setAttribute("aria-label", name);
-    sliderSays.textContent = `${name} ${at.toFixed(2)}`;
-    softly.setAttribute("aria-pressed", soft);
+  function put({ boxes, soft }, fates, scores) {
     boxes.forEach((box, i) => {
       const fate = soft ? null : fates[i];
       for (const rect of outlines[i]) {
@@ -78,38 +56,88 @@ function start(root) {
         rect.classList.toggle("gone", fate !== null);
         rect.style.opacity = soft ? Math.max(0.15, scores[i] / data.scores[i]) : "";
       }
-      filled(tags[i], { x: box[0] + width / 60, y: box[1] + Math.max(width, height) / 18 }, []);
+      filled(tags[i], { x: box[0] + width / 60, y: box[1] + letter }, []);
       const [x1, y1] = placed(fate ? boxes[fate.by] : box), [x2, y2] = placed(box);
       for (const line of strikes[i]) filled(line, { x1, y1, x2, y2, visibility: fate ? "visible" : "hidden" }, []);
     });
-    for (const [i, each] of handles) each.put(boxes[i]);
-    for (const { i, fate, row } of rows) {
-      fate.textContent = told(i, fates, scores);
-      fate.setAttribute("data-score", scores[i]);
-      fate.setAttribute("data-kept", fates[i] === null);
-      fate.setAttribute("data-by", fates[i] ? names[fates[i].by] : "");
-      row.classList.toggle("gone", !soft && fates[i] !== null);
-    }
-    const kept = order.filter((i) => fates[i] === null).map((i) => names[i]);
-    says.textContent = soft
-      ? `Soft-NMS keeps all, with scores ${order.map((i) => `${names[i]} ${scores[i].toFixed(2)}`).join(", ")}.`
-      : `Kept: ${kept.join(", ")}. ` + order.filter((i) => fates[i]).map((i) => `${names[i]} is ${told(i, fates, scores)}.`).join(" ");
   }
 
-  function told(i, fates, scores) {
-    if (soft) return `score ${scores[i].toFixed(2)}`;
-    return fates[i] ? `suppressed by ${names[fates[i].by]}, IoU ${fates[i].iou.toFixed(2)}` : "kept";
+  return { svg, put };
+}
+
+// The table: the boxes by falling score, and what becomes of each.
+function drawTable() {
+  const rows = order.map((i) => {
+    const fate = element("td", { "data-fate": names[i] });
+    return { i, fate, row: element("tr", {}, element("th", { scope: "row" }, names[i]),
+      element("td", {}, data.scores[i].toFixed(2)), fate) };
+  });
+  const heads = ["box", "score", "what becomes of it"].map((words) => element("th", { scope: "col" }, words));
+  const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)),
+    element("tbody", {}, ...rows.map(({ row }) => row)));
+
+  function put(soft, fates, scores) {
+    for (const { i, fate, row } of rows) {
+      const by = fates[i] ? names[fates[i].by] : "";
+      filled(fate, { "data-score": scores[i], "data-kept": fates[i] === null, "data-by": by }, []);
+      fate.textContent = soft ? `score ${scores[i].toFixed(2)}` : fateOf(fates[i]);
+      row.classList.toggle("gone", !soft && fates[i] !== null);
+    }
+  }
+
+  return { table, put };
+}
+
+function fateOf(fate) {
+  return fate ? `suppressed by ${names[fate.by]}, IoU ${fate.iou.toFixed(2)}` : "kept";
+}
+
+// What is seen, in words.
+function told(soft, fates, scores) {
+  if (soft) return `Soft-NMS keeps all, with scores ${order.map((i) => `${names[i]} ${scores[i].toFixed(2)}`).join(", ")}.`;
+  const kept = order.filter((i) => fates[i] === null), gone = order.filter((i) => fates[i]);
+  return `Kept: ${kept.map((i) => names[i]).join(", ")}. ${gone.map((i) => `${names[i]} is ${fateOf(fates[i])}.`).join(" ")}`;
+}
+
+// ---- on the page ---------------------------------------------------------------------------------------------------
+
+function start(root) {
+  const state = { boxes: data.boxes.map((box) => [...box]), soft: false };
+  const change = (changes) => { Object.assign(state, changes); show(); };
+  const says = element("p", { class: "says", role: "status", "aria-live": "polite" });
+  const paper = drawPaper(), { table, put: putTable } = drawTable();
+  const handles = [...order].reverse().map((i) => [i, boxHandles(paper.svg, {
+    size: data.size, step: 1, smallest: 4, radius: Math.max(...data.size) / 60, name: names[i], get: () => state.boxes[i],
+    show: (box) => change({ boxes: state.boxes.with(i, box) }),
+  })]);
+  const slider = element("input", { type: "range", min: 0.05, max: 0.95, step: 0.01, value: data.threshold });
+  const sliderSays = element("b", { "data-value": "threshold" });
+  slider.addEventListener("input", show);
+  const softly = button("Soft-NMS", "in place of NMS", () => {
+    slider.value = state.soft ? data.threshold : data.sigma;
+    change({ soft: !state.soft });
+  });
+
+  function show() {
+    const { boxes, soft } = state, at = Number(slider.value);
+    const fates = suppressed(boxes, at), scores = softened(boxes, at);
+    const name = soft ? "sigma" : "IoU threshold";
+    slider.setAttribute("aria-label", name);
+    sliderSays.textContent = `${name} ${at.toFixed(2)}`;
+    softly.setAttribute("aria-pressed", soft);
+    paper.put(state, fates, scores);
+    for (const [i, each] of handles) each.put(boxes[i]);
+    putTable(soft, fates, scores);
+    says.textContent = told(soft, fates, scores);
   }
 
   root.replaceChildren(
     element("h4", {}, data.title),
-    element("div", { class: "parts" }, svg,
-      element("table", {}, element("thead", {}, element("tr", {}, ...["box", "score", "what becomes of it"].map((words) =>
-        element("th", { scope: "col" }, words)))), element("tbody", {}, ...rows.map(({ row }) => row)))),
+    element("div", { class: "parts" }, paper.svg, table),
     element("div", { class: "bar" }, sliderSays, slider),
     says,
     element("div", { class: "bar" }, softly,
-      button("start again", "the boxes back to where they were", () => { boxes = data.boxes.map((box) => [...box]); show(); })),
+      button("start again", "the boxes back to where they were", () => change({ boxes: data.boxes.map((box) => [...box]) }))),
     element("p", { class: "hint" }, data.hint));
   show();
 }
