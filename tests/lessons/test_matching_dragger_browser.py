@@ -1,11 +1,9 @@
-"""Matching to be touched, in a browser: against torchvision's Matcher, by pointer and keys, narrow, without scripts."""
-
-import json
+"""Matching to be touched, in a browser: against torchvision's Matcher, by pointer and keys."""
 
 import pytest
 import torch
 from test_box_dragger_browser import drag
-from touch_page import touch_screen, write_page
+from touch_page import Touched, write_page
 
 from mrcnn import lab
 
@@ -46,21 +44,9 @@ def many(tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("many"), *views)
 
 
-class Dragger:
-    """One of the views on the page."""
-
-    def __init__(self, driver, number):
-        self.driver = driver
-        self.root = driver.find_elements("css selector", "[data-touch]")[number]
-
-    def one(self, selector):
-        return self.root.find_element("css selector", selector)
-
+class Dragger(Touched):
     def handle(self, name, handle="whole box"):
         return self.one(f'[aria-label^="object {name}, {handle};"]')
-
-    def click(self, words):
-        next(b for b in self.root.find_elements("css selector", "button") if b.text == words).click()
 
     def numbers(self, attribute):
         script = (
@@ -68,10 +54,6 @@ class Dragger:
             "return [...root.querySelectorAll(`[${name}]`)].map((each) => Number(each.getAttribute(name)))"
         )
         return self.driver.execute_script(script, self.root, attribute)
-
-    @property
-    def says(self):
-        return self.one("[aria-live=polite]").text
 
 
 def matcher(objects, anchors, high, low, low_quality):
@@ -137,24 +119,7 @@ def test_pointer(chromium, page):
     assert first.numbers("data-match")[:2] == [0, -2]
 
 
-def test_it_fits_a_telephone(chromium, page):
-    touch_screen(chromium)
-    chromium.get(page)
-    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
-
-
-def test_without_scripts_a_picture_stands_there(chromium, page):
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    chromium.get(page)
-    pictures = chromium.find_elements("css selector", "[data-touch] img")
-    assert len(pictures) == 2
-    assert "anchor 5: A 0.00, B 0.00, C 0.44, so ignored." in pictures[0].get_attribute("alt")
-    assert pictures[0].size["width"] > 300  # it is drawn: a broken one is small
-
-
-def test_what_it_is_made_of():
-    view = lab.matching_dragger(THREE, SIX, SIZE)
-    assert json.loads(json.dumps(view.data)) == view.data
+def test_what_cannot_be_shown_is_told():
     with pytest.raises(ValueError, match="1 to 7 objects on the paper, 12 x 9"):
         lab.matching_dragger(THREE + 8, SIX, SIZE)
     with pytest.raises(ValueError, match="1 to 7 objects"):

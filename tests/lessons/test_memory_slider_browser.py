@@ -1,7 +1,7 @@
 """A warp's read to be slid, in a browser: sectors and turns against counting, by keys and buttons, without scripts."""
 
 import pytest
-from touch_page import touch_screen, write_page
+from touch_page import Touched, write_page
 
 from mrcnn import lab
 
@@ -27,7 +27,7 @@ def told(root):
 
 def test_every_stride_and_offset_is_counted_right(chromium, page):
     chromium.get(page)
-    root = chromium.find_element("css selector", "[data-touch]")
+    root = Touched(chromium).root
     script = """
       const [root, stride, offset] = arguments;
       for (const [name, value] of Object.entries({ stride, offset })) {
@@ -51,36 +51,20 @@ def test_keys_and_buttons(chromium, page):
     from selenium.webdriver import Keys
 
     chromium.get(page)
-    first, second = chromium.find_elements("css selector", "[data-touch]")
-    assert told(first) == counted(2, 3)
-    first.find_element("css selector", '[aria-label="stride"]').send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    assert told(first) == counted(4, 3)
-    says = first.find_element("css selector", "[aria-live=polite]")
-    assert says.text.startswith(
+    first, second = (Touched(chromium, number) for number in (0, 1))
+    assert told(first.root) == counted(2, 3)
+    first.one('[aria-label="stride"]').send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert told(first.root) == counted(4, 3)
+    assert first.says.startswith(
         "Lane l reads number 3 + 4 · l. Global memory moves 16 sectors, 512 bytes, of which 128"
     )
     for words, stride in (("a column of 32", 32), ("padded to 33", 33), ("all the same", 0)):
-        next(b for b in first.find_elements("css selector", "button") if b.text == words).click()
-        assert told(first) == counted(stride, 3)
-    assert says.text.endswith(
+        first.click(words)
+        assert told(first.root) == counted(stride, 3)
+    assert first.says.endswith(
         "of which 4 are wanted. In shared memory 1 of 32 banks are asked, one of them for 1 word: 1 turn."
     )
-    assert told(second) == (4, 1)
-
-
-def test_it_fits_a_telephone(chromium, page):
-    touch_screen(chromium)
-    chromium.get(page)
-    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
-
-
-def test_without_scripts_a_picture_stands_there(chromium, page):
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    chromium.get(page)
-    picture = chromium.find_element("css selector", "[data-touch] img")
-    sectors, turns = counted(2, 3)
-    assert f"moves {sectors} sectors of 32 bytes; shared memory needs {turns} turns." in picture.get_attribute("alt")
-    assert picture.size["width"] > 300  # it is drawn: a broken one is small
+    assert told(second.root) == (4, 1)
 
 
 def test_what_it_says():

@@ -1,12 +1,11 @@
-"""NMS to be touched, in a browser: against torchvision's and a loop, by pointer and keys, narrow, without scripts."""
+"""NMS to be touched, in a browser: against torchvision's and a loop, by pointer and keys."""
 
-import json
 import math
 
 import pytest
 import torch
 from test_box_dragger_browser import drag
-from touch_page import touch_screen, write_page
+from touch_page import Touched, write_page
 
 from mrcnn import lab
 
@@ -41,18 +40,9 @@ def many(tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("many"), *views)
 
 
-class Dragger:
-    """One of the views on the page."""
-
-    def __init__(self, driver, number):
-        self.driver = driver
-        self.root = driver.find_elements("css selector", "[data-touch]")[number]
-
+class Dragger(Touched):
     def handle(self, box, handle="whole box"):
         return self.root.find_element("css selector", f'[aria-label^="{box}, {handle};"]')
-
-    def click(self, words):
-        next(b for b in self.root.find_elements("css selector", "button") if b.text == words).click()
 
     def told(self, attribute):
         """What the table says of each box, by name."""
@@ -65,10 +55,6 @@ class Dragger:
     @property
     def kept(self):
         return {name for name, value in self.told("data-kept").items() if value == "true"}
-
-    @property
-    def says(self):
-        return self.root.find_element("css selector", "[aria-live=polite]").text
 
 
 def letters(rows):
@@ -152,24 +138,7 @@ def test_pointer(chromium, page):
     assert first.kept == set("ACDE"), "made smaller, E is another box than C"
 
 
-def test_it_fits_a_telephone(chromium, page):
-    touch_screen(chromium)
-    chromium.get(page)
-    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
-
-
-def test_without_scripts_a_picture_stands_there(chromium, page):
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    chromium.get(page)
-    pictures = chromium.find_elements("css selector", "[data-touch] img")
-    assert len(pictures) == 2
-    assert "With a threshold of 0.5 NMS keeps A, C, D." in pictures[0].get_attribute("alt")
-    assert pictures[0].size["width"] > 300  # it is drawn: a broken one is small
-
-
-def test_what_it_is_made_of():
-    view = lab.nms_dragger(FIVE, SCORES, SIZE)
-    assert json.loads(json.dumps(view.data)) == view.data
+def test_what_cannot_be_shown_is_told():
     with pytest.raises(ValueError, match="at most 12 boxes, got 15"):
         lab.nms_dragger(FIVE.repeat(3, 1), SCORES.repeat(3), SIZE)
     with pytest.raises(ValueError, match="lie on the paper, 90 x 80 pixels"):

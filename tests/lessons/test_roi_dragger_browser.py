@@ -1,11 +1,9 @@
-"""The box over a map, in a browser: its numbers against torchvision's, by pointer and keys, narrow, without scripts."""
-
-import json
+"""The box over a map, in a browser: its numbers against torchvision's, by pointer and keys."""
 
 import pytest
 import torch
 from test_box_dragger_browser import drag
-from touch_page import touch_screen, write_page
+from touch_page import Touched, write_page
 
 from mrcnn import lab
 
@@ -41,22 +39,10 @@ def many(tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("many"), *views)
 
 
-class Dragger:
-    """One of the views on the page."""
-
-    def __init__(self, driver, number):
-        self.driver = driver
-        self.root = driver.find_elements("css selector", "[data-touch]")[number]
-
-    def one(self, selector):
-        return self.root.find_element("css selector", selector)
-
+class Dragger(Touched):
     def press(self, selector, *keys):
         for key in keys:
             self.one(selector).send_keys(key)
-
-    def click(self, words):
-        next(b for b in self.root.find_elements("css selector", "button") if b.text == words).click()
 
     def numbers(self, selector, attribute):
         script = (
@@ -70,10 +56,6 @@ class Dragger:
     @property
     def weights(self):
         return self.numbers(".cell", "data-weight")
-
-    @property
-    def says(self):
-        return self.one("[aria-live=polite]").text
 
     @property
     def box(self):
@@ -148,24 +130,8 @@ def test_pointer(chromium, page):
     assert "Bin in row 2, column 3: " in first.says
 
 
-def test_it_fits_a_telephone(chromium, page):
-    touch_screen(chromium)
-    chromium.get(page)
-    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
-
-
-def test_without_scripts_a_picture_stands_there(chromium, page):
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    chromium.get(page)
-    pictures = chromium.find_elements("css selector", "[data-touch] img")
-    assert len(pictures) == 2
-    assert "from (1.50, 2.00) to (6.30, 7.10), in cells. RoIAlign gives" in pictures[0].get_attribute("alt")
-    assert pictures[0].size["width"] > 300  # it is drawn: a broken one is small
-
-
 def test_what_it_is_made_of():
     view = lab.roi_dragger(torch.arange(30.0).view(5, 6), torch.tensor([1.0, 1, 4, 4]), bins=2)
-    assert json.loads(json.dumps(view.data)) == view.data
     # Cells hold 6 · row + column; the bins' middles are 1.75 and 3.25, half a cell less in the tensor's coordinates.
     assert view.description.endswith("row by row: 8.75, 10.2; 17.8, 19.2.")
     with pytest.raises(ValueError, match="the box must lie on the map, 6 x 5 cells"):

@@ -1,4 +1,4 @@
-"""A web page with several views on it, and a finger, for the tests in a browser."""
+"""A web page with several views on it, what is done with one, and a finger, for the tests in a browser."""
 
 HEAD = '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>several</title>'
 
@@ -22,3 +22,22 @@ def touch_screen(driver, width=390, height=800):
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+class Touched:
+    """One of the views on a page."""
+
+    def __init__(self, driver, number=0):
+        self.driver = driver
+        self.root = driver.find_elements("css selector", "[data-touch]")[number]
+
+    def one(self, selector):
+        return self.root.find_element("css selector", selector)
+
+    def click(self, words):
+        """Presses the button on which this is written."""
+        next(each for each in self.root.find_elements("css selector", "button") if each.text == words).click()
+
+    @property
+    def says(self):
+        return self.one("[aria-live=polite]").text
