@@ -7,8 +7,9 @@ import pytest
 PATIENCE = 600  # seconds to wait for anything, on a busy machine
 
 
-def start(profile):
-    """Chromium without a window, its profile in this folder; the test is skipped where it or its driver is missing."""
+def start(profile, *arguments, logs=("browser",)):
+    """Chromium without a window, its profile in this folder, with further arguments, keeping these logs; the test is
+    skipped where it or its driver is missing."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and driver):
         pytest.skip("Chromium and its driver are not there (apt-get install chromium chromium-driver)")
@@ -16,10 +17,11 @@ def start(profile):
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
+    usual = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000")
+    for argument in (*usual, *arguments):
         options.add_argument(argument)
     options.add_argument(f"--user-data-dir={profile}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
     started = webdriver.Chrome(options, webdriver.ChromeService(driver))
     started.command_executor.client_config.timeout = PATIENCE
     started.set_page_load_timeout(PATIENCE)

@@ -1,14 +1,12 @@
 """The web site, built once, and a browser that looks at it."""
 
-import functools
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import browser
 import pytest
 from html_page import ROOT
+from served import Server
 
 
 @pytest.fixture(scope="session")
@@ -25,17 +23,11 @@ def site(tmp_path_factory):
     return out
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_args):
-        pass
-
-
 @pytest.fixture(scope="session")
 def address(site):
     """Where the site is served, as "http://127.0.0.1:PORT/"."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
+    server = Server(site, {})
+    yield f"{server.address}/"
     server.shutdown()
     server.server_close()
 

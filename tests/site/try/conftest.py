@@ -1,9 +1,8 @@
 """The page, built once; its servers, and a browser."""
 
-import shutil
-
+import browser
 import pytest
-from served import PATIENCE, Server
+from served import Server
 from try_page import opened
 
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
@@ -40,29 +39,9 @@ def plain_server(folder):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """Chromium without a window, with a camera that shows a test picture; it notes every request that it makes."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("Chromium and its driver are not there (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,1000",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    started.command_executor.client_config.timeout = PATIENCE
-    started.set_page_load_timeout(PATIENCE)
-    started.set_script_timeout(PATIENCE)
+    """With a camera that shows a test picture; it notes every request that it makes."""
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    started = browser.start(tmp_path_factory.mktemp("profile"), *camera, logs=("browser", "performance"))
     yield started
     started.quit()
 

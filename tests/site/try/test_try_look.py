@@ -1,13 +1,9 @@
 """The page on a telephone, without scripts, and as axe-core sees it."""
 
+import axe
 import pytest
-from built import build
 from served import wait
 from try_page import choose, one, opened
-
-# The rules of the W3C as a program, from npm.
-AXE = "axe-core-4.14.1.tgz"
-AXE_INTEGRITY = "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -43,21 +39,9 @@ def test_before_a_picture_is_chosen_no_answer_is_shown(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page, scheme):
-    try:
-        with build.npm_package(AXE, AXE_INTEGRITY) as package:
-            axe = package.extractfile("package/axe.min.js").read().decode()
-    except build.RuntimeMissing as error:
-        pytest.skip(str(error))
-    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    program = axe.script()
+    axe.dress(page, scheme)
     choose(page, 0)
     one(page, ".film summary").click()
     wait(lambda: "Heatmaps" in one(page, ".cards").text)
-    page.execute_script(axe)
-    found = page.execute_async_script("axe.run().then(arguments[0])")
-    assert len(found["passes"]) > 15
-    told = [
-        (each["id"], each["impact"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"])
-        for each in found["violations"]
-    ]
-    assert [each for each in told if each[1] in ("serious", "critical")] == []
+    assert axe.serious(page, program) == []

@@ -12,7 +12,7 @@ import pytest
 for module in ("onnx", "onnxruntime", "onnxscript", "selenium", "skimage"):
     pytest.importorskip(module, reason=f"{module} is not installed")
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "try"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "try"
 
 
 def load_build():
