@@ -6,11 +6,17 @@ import pytest
 PAGES = (
     "index.html",
     "lessons/index.html",
+    "lessons/01_instance_segmentation/lesson.html",
+    "lessons/03_boxes_and_anchors/lesson.html",
     "lessons/04_matching_anchors/lesson.html",
     "lessons/04k_matching_kernels/lesson.html",
     "lessons/06_non_maximum_suppression/lesson.html",
+    "lessons/06k_nms_kernels/lesson.html",
     "lessons/07_roi_align/lesson.html",
     "lessons/07k_roi_align_kernels/lesson.html",
+    "lessons/10_keypoint_head/lesson.html",
+    "lessons/13_coco_evaluation/lesson.html",
+    "lessons/16_your_own_pictures/lesson.html",
     "api/ops.html",
     "try.html",
 )
