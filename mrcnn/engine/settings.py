@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any, get_args, get_origin, get_type_hints
 
 # What the names of `augment` stand for: options of `mrcnn.data.augment.make_augment`. "flip" alone is how the published
 # models were trained; "turn" is for pictures without an up and a down, as those taken from above.
@@ -60,6 +61,10 @@ class TrainSettings:
     FREE = frozenset({"steps", "seconds", "workers", "checkpoint_every", "evaluate_every", "patience", "tensorboard"})
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if not fits(getattr(self, name), hint):
+                kind = hint.__name__ if isinstance(hint, type) and not get_args(hint) else hint
+                raise ValueError(f"{name} must be of type {kind}, got {getattr(self, name)!r}")
         if self.steps is None and self.seconds is None:
             raise ValueError("give steps, seconds or both, got neither: how long is the run?")
         rules = [
@@ -102,3 +107,12 @@ class TrainSettings:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type: whole numbers are floats too, True and False are no numbers."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(fits(each, get_args(hint)[0]) for each in value)
+    if get_args(hint):
+        return any(fits(value, each) for each in get_args(hint))
+    return isinstance(value, int | float if hint is float else hint) and (hint is bool or not isinstance(value, bool))

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.files import write_json
-from mrcnn.settings import refuse_unknown
+from mrcnn.settings import as_tuples, refuse_unknown
 
 NAME = "settings.json"
 
@@ -36,7 +35,8 @@ def write_settings(folder: Path, model: Any, settings: TrainSettings) -> None:
 
 
 def read_settings(path: str | Path) -> Wanted:
-    """What the file asks for, its `train` checked by type. Raises ValueError for what is not one of ours."""
+    """What the file asks for. Raises ValueError for what is not one of ours, or has names that there are not; values
+    are checked where settings are made of them."""
     try:
         contents = json.loads(Path(path).read_text())
         parts = [part.name for part in fields(Wanted)]
@@ -46,27 +46,8 @@ def read_settings(path: str | Path) -> Wanted:
         for part in ("model", "train"):
             if not isinstance(contents.get(part, {}), dict):
                 raise ValueError(f"{part} must be an object, got {contents[part]!r}")
-        return Wanted(**contents | {"train": checked(contents.get("train", {}))})
+        train = contents.get("train", {})
+        refuse_unknown(train, [each.name for each in fields(TrainSettings)], "train")
+        return Wanted(**contents | {"train": {name: as_tuples(value) for name, value in train.items()}})
     except (TypeError, ValueError) as error:  # also what json and text decoding raise
         raise ValueError(f"{path} is no settings file of a run: {error}") from error
-
-
-def checked(train: dict[str, Any]) -> dict[str, Any]:
-    """Values for fields of TrainSettings; raises where there is no such field, or the value is of another type."""
-    refuse_unknown(train, [each.name for each in fields(TrainSettings)], "train")
-    hints = get_type_hints(TrainSettings)
-    for name, value in train.items():
-        if not fits(value, hints[name]):
-            expected = getattr(hints[name], "__name__", None) if get_origin(hints[name]) is None else hints[name]
-            raise ValueError(f"{name} must be of type {expected}, got {value!r}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in train.items()}
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of an annotated type: whole numbers are floats too, lists are tuples."""
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(fits(each, get_args(hint)[0]) for each in value)
-    if get_args(hint):
-        return any(fits(value, each) for each in get_args(hint))
-    kinds = {float: (int, float), NoneType: NoneType}.get(hint, hint)
-    return isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))

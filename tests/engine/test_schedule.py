@@ -67,6 +67,12 @@ def test_a_model_without_anything_to_train_is_refused():
     [
         ({}, "give steps, seconds or both, got neither"),
         ({"steps": 0}, "steps must be more than 0, got 0"),
+        ({"steps": 2.5}, r"steps must be of type int \| None, got 2.5"),
+        ({"steps": 1, "lr": "fast"}, "lr must be of type float, got 'fast'"),
+        ({"steps": 1, "lr": True}, "lr must be of type float, got True"),
+        ({"steps": 1, "clip": "no"}, r"clip must be of type float \| None, got 'no'"),
+        ({"steps": 1, "milestones": (0.5, "x")}, r"milestones must be of type tuple\[float, ...\], got \(0.5, 'x'\)"),
+        ({"steps": 1, "bfloat16": 1}, "bfloat16 must be of type bool, got 1"),
         ({"seconds": -1.0}, "seconds must be more than 0, got -1.0"),
         ({"steps": 1, "lr": float("nan")}, "lr must be more than 0, got nan"),
         ({"steps": 1, "optimizer": "adam"}, "optimizer must be 'sgd', 'adamw' or 'muon', got 'adam'"),
