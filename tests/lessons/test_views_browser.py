@@ -18,8 +18,15 @@ def box_dragger():
     return lab.box_dragger(image, torch.tensor([40.0, 32, 80, 96]), torch.tensor([52.0, 20, 100, 90]))
 
 
+def ap_slider():
+    image, target = Playground(1, seed=0)[0]
+    masks = target["masks"].float()
+    return lab.ap_slider([image], [(torch.linspace(0.9, 0.5, len(masks)), masks)], [masks.bool()])
+
+
 # Each view, and words of the description that its still picture has.
 VIEWS = {
+    "ap": (ap_slider, "Pixels above 0.50, right from an IoU of 0.75: "),
     "box": (box_dragger, "dx +0.400, dy -0.141, dw +0.182, dh +0.090. IoU 0.378."),
     "matching": (
         lambda: lab.matching_dragger(OBJECTS, OBJECTS.roll(1, 0)[:2], (9, 12)),
