@@ -208,13 +208,14 @@ def confusion(pairs: list[Pairs], categories: int) -> np.ndarray:
 
 
 def draw_worst(model: nn.Module, dataset: Any, truth: dict, pairs: list[Pairs]) -> Figure:
-    """The pictures with the lowest F1, with what the model, in evaluation mode, finds in them, and what is there."""
-    chosen = worst_first(pairs)[:WORST]
+    """The pictures with the lowest F1, with what the model, in evaluation mode, finds in them, and what is there; none
+    in which all is right."""
+    chosen = [place for place in worst_first(pairs)[:WORST] if f1(pairs[place]) < 1]
     records = [dataset[index] for index in chosen]
     images, targets = [image for image, _ in records], [target for _, target in records]
     ids = shared_labels(model.labels, dataset)["category_ids"]
     results = [in_labels_of(dataset, detect(model, image), ids) for image in images]
-    title = f"The lowest F1 of {len(pairs)} pictures ({RULE})"
+    title = f"{'The lowest F1 of' if chosen else 'No mistake in'} {len(pairs)} pictures ({RULE})"
     figure = visualize.draw_page(images, results, targets, labels_of(dataset), title=title)
     for index, axes in zip(chosen, figure.axes[::2], strict=True):  # the left one of each pair
         name = truth["images"][index]["file_name"]

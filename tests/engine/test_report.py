@@ -308,7 +308,8 @@ def test_a_models_labels_become_the_data_sets():
 
 
 def test_the_worst_are_drawn_beside_their_truth_by_the_data_sets_names():
-    """The model counts its labels in another way, and knows kites of its own name, which are left out."""
+    """The model counts its labels in another way, and knows kites of its own name, which are left out. So is the picture
+    in which all is right."""
     dataset = ThreeKinds([[(BALL, [10, 20, 30, 40], 0)], [(BALL, [10, 20, 30, 40], 0), (PERSON, [50, 10, 90, 50], 0)]])
     answers = [told((1, [10, 20, 30, 40], 0.9)), told((2, [10, 20, 30, 40], 0.8), (3, [0, 0, 9, 9], 0.7))]
     model = Oracle(answers)
@@ -320,9 +321,11 @@ def test_the_worst_are_drawn_beside_their_truth_by_the_data_sets_names():
     assert written == [
         ["1.png: F1 0.00: 1 found, 0 of them right, 2 there", "person 80"],
         ["ball", "person"],
-        ["0.png: F1 1.00: 1 found, 1 of them right, 1 there", "ball 90"],
-        ["ball"],
     ]
+    assert figure.texts[0].get_text().startswith("The lowest F1 of 2 pictures")
+    perfect = draw_worst(model, dataset, truth, [[(BALL, BALL)], []])
+    assert perfect.axes == []
+    assert perfect.texts[0].get_text().startswith("No mistake in 2 pictures")
 
 
 # ---- the folder
