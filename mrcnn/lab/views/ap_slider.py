@@ -41,9 +41,7 @@ def ap_slider(images: Sequence[Tensor], found: Sequence[Found], truths: Sequence
     if not sum(map(len, truths)) or not all(bool(masks.any(2).any(1).all()) for masks in truths):
         raise ValueError("there must be true masks, each with a pixel")
     title = title or "Which pixels belong to the mask, and which masks are right?"
-    # A page takes bytes. Rounded so, a pixel passes 0.5 if it did before.
-    found = [(scores[order], (masks[order] * 255).round().byte())
-             for scores, masks in found for order in [scores.argsort(descending=True, stable=True)]]  # fmt: skip
+    found = [in_bytes(*each) for each in found]
     pictures = [
         {
             "picture": photograph(image),
@@ -57,6 +55,12 @@ def ap_slider(images: Sequence[Tensor], found: Sequence[Found], truths: Sequence
     data = {"title": title, "hint": HINT, "pictures": pictures, "pixel": PIXEL, "match": MATCH}
     drawn = still(images, found, truths)
     return Touch("ap_slider", title, data | {"levels": LEVELS.tolist()}, drawn, f"{title}\n{told}")
+
+
+def in_bytes(scores: Tensor, masks: Tensor) -> Found:
+    """The best first, probabilities as bytes: so rounded, a pixel is above 0.5 if it was before."""
+    order = scores.argsort(descending=True, stable=True)
+    return scores[order], (masks[order] * 255).round().byte()
 
 
 def patch(mask: Tensor) -> dict:
