@@ -31,6 +31,7 @@ html_theme_options = {
     "light_css_variables": {"color-code-background": "#f4f6f8"},
 }
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"
 html_extra_path = ["extra"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
