@@ -86,6 +86,12 @@ def test_a_lesson_is_all_there(site, all_pages, name):
     assert [picture for picture in page.images if not picture.get("alt")] == []
 
 
+def test_the_front_page_begins_with_the_ways_on(site):
+    begin = (site / "index.html").read_text().partition("<h1>")[2].partition("<pre>")[0]
+    for way in ("lessons/index", "lessons/00_the_whole_model/lesson", "try", "api/index", "csrc/README"):
+        assert f'href="{way}.html"' in begin
+
+
 @pytest.mark.parametrize("name", LESSONS)
 def test_hints_and_solutions_are_folded(all_pages, name):
     sources = ["".join(cell["source"]) for cell in cells(name, "markdown")]
