@@ -27,7 +27,14 @@ LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".cpp": "cpp", ".h"
 PICTURES = (".png", ".jpg")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)|(?<=src=\")(?!\w+:)([^\"]+)")
 DRAWN = re.compile(r'<img src="data:image/(png|svg)(?:\+xml)?;base64,([^"]+)"( alt="[^"]*") style="max-width: none"')
+FILE = re.compile(r"`((?:mrcnn|csrc|benchmarks)/[\w/.]*)`")
 SMALLEST = 0.92  # of a picture's size: its letters of 13 pixels can still be read
+READ = """
+
+```{note}
+This page shows the notebook with its results, to be read. `make lessons` in the repository opens a copy of it to run
+and to write in.
+```"""
 SOURCE = "---\norphan: true\nnosearch: true\n---\n\n# `{name}`\n\n{body}\n"
 
 
@@ -58,9 +65,11 @@ class Copy:
         file.write_bytes(contents.encode() if isinstance(contents, str) else contents)
 
     def lesson(self, page: str, text: str) -> str:
-        """A notebook with its number in its title, and its pictures beside it as files."""
+        """A notebook with its number in its title, links to its files, and its pictures beside it as files."""
         notebook = json.loads(text)
         number = Path(page).parent.name.partition("_")[0]
+        first = notebook["cells"][0]
+        first["source"] = FILE.sub(lambda found: f"[{found[0]}](../../{found[1]})", "".join(first["source"])) + READ
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = self.linked(page, "".join(cell["source"]))
@@ -68,7 +77,6 @@ class Copy:
                 html = "".join(output.get("data", {}).get("text/html", ""))
                 if html and "<script>" not in html:  # a view that can be touched finds its picture inside itself
                     output["data"]["text/html"] = DRAWN.sub(self.picture, html)
-        first = notebook["cells"][0]
         first["source"] = re.sub("^# ", f"# {number} · ", first["source"])
         return json.dumps(notebook)
 

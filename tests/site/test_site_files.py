@@ -93,6 +93,13 @@ def test_the_front_page_begins_with_the_ways_on(site):
 
 
 @pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_says_how_it_is_run_and_links_its_files(site, all_pages, name):
+    begin = (site / lesson(name)).read_text().partition("<h1>")[2].partition('<div class="cell_input')[0]
+    assert "make lessons" in re.sub(r"<[^>]+>", "", begin)
+    assert re.findall(r'href="../../source/(?:mrcnn|csrc)/[^"]+"', begin) != []
+
+
+@pytest.mark.parametrize("name", LESSONS)
 def test_hints_and_solutions_are_folded(all_pages, name):
     sources = ["".join(cell["source"]) for cell in cells(name, "markdown")]
     sources += [
