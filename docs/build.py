@@ -4,7 +4,7 @@
 
 Nothing is executed and nothing is written twice: a copy of the repository's own pages, with the links between them made
 to fit, and beside it the few pages of docs/, go to Sphinx. Where a page links to a file of the code, the site has
-a page with that file.
+a page with that file; tests are named only, for they would be a third of such pages.
 """
 
 import argparse
@@ -28,6 +28,7 @@ PICTURES = (".png", ".jpg")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)|(?<=src=\")(?!\w+:)([^\"]+)")
 DRAWN = re.compile(r'<img src="data:image/(png|svg)(?:\+xml)?;base64,([^"]+)"( alt="[^"]*") style="max-width: none"')
 FILE = re.compile(r"`((?:mrcnn|csrc|benchmarks)/[\w/.]*)`")
+TEST = re.compile(r"\[([^\]]+)\]\((?:\.\./)*tests/[^)\s]+\)")
 SMALLEST = 0.92  # of a picture's size: its letters of 13 pixels can still be read
 READ = """
 
@@ -92,7 +93,7 @@ class Copy:
 
     def linked(self, page: str, text: str) -> str:
         """A page's text with its links made to fit."""
-        return LINK.sub(lambda found: self.address(page, found[0]), text)
+        return LINK.sub(lambda found: self.address(page, found[0]), TEST.sub(r"`\1`", text))
 
     def address(self, page: str, link: str) -> str:
         target = os.path.normpath(Path(page).parent / link)

@@ -67,6 +67,7 @@ def test_nothing_is_fetched_from_another_host(site, all_pages):
 
 def test_sizes(site):
     assert sum(file.stat().st_size for file in site.rglob("*")) < 40 * MIB
+    assert not (site / "source/tests").exists()
     for name in LESSONS:
         assert (site / lesson(name)).stat().st_size < 2 * MIB
 
