@@ -100,6 +100,13 @@ def test_a_lesson_says_how_it_is_run_and_links_its_files(site, all_pages, name):
     assert re.findall(r'href="../../source/(?:mrcnn|csrc)/[^"]+"', begin) != []
 
 
+@pytest.mark.parametrize("op", ["roi_align", "nms", "anchor_matching"])
+def test_the_kernels_page_leads_to_every_kernel(all_pages, op):
+    ways = {place("csrc/README.html", link)[0] for link in all_pages["csrc/README.html"].links}
+    kernels = [*(ROOT / "csrc" / op).glob("*_cpu.cpp"), *(ROOT / "csrc" / op).glob("*.cu")]
+    assert {f"source/{file.relative_to(ROOT)}.html" for file in kernels} <= ways
+
+
 @pytest.mark.parametrize("name", LESSONS)
 def test_hints_and_solutions_are_folded(all_pages, name):
     sources = ["".join(cell["source"]) for cell in cells(name, "markdown")]
