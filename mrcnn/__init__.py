@@ -23,6 +23,7 @@ _HOMES = {
     "fasterrcnn_resnet50_fpn_v2": "zoo",
     "jointrcnn_resnet50_fpn": "zoo",
     "keypointrcnn_resnet50_fpn": "zoo",
+    "load_model": "zoo",
     "load_torchvision": "weights",
     "maskrcnn_resnet50_fpn": "zoo",
     "maskrcnn_resnet50_fpn_v2": "zoo",

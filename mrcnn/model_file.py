@@ -4,7 +4,7 @@ A model file says how to build its model again and what its labels mean::
 
     {"format": "mrcnn 1", "config": {"builder", "arguments"}, "labels": {"categories", …}, "state_dict": {…}}
 
-`mrcnn.zoo.load_model` makes the model of it.
+`mrcnn.load_model` makes the model of it.
 """
 
 from __future__ import annotations
