@@ -27,7 +27,7 @@ function showProgress(loaded, total) {
   const [bar, words] = parts.loading.children;
   parts.loading.hidden = loaded >= total;
   bar.value = loaded / total;
-  words.textContent = `The model is loaded: ${megabytes(loaded)} of ${megabytes(total)} MB`;
+  words.textContent = `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB`;
 }
 
 // ---- A picture is chosen
@@ -35,16 +35,19 @@ function showProgress(loaded, total) {
 async function choose(pixels, name) {
   const turn = ++latest;
   say(`The model looks at ${name} …`);
+  parts.says.scrollIntoView({ block: "nearest" }); // on a telephone it is far below the pictures
   try {
-    const picture = await pixels();
+    const { picture, reduced } = await pixels();
     const { answer, seconds, threads } = await look(picture);
     if (turn !== latest) return;
     await show(picture, answer);
-    say(`Looked at ${name}, ${picture.width} × ${picture.height} pixels, in ${seconds.toFixed(2)} s ` +
+    say(`Looked at ${name}, ${picture.width} × ${picture.height} pixels${reduced}, in ${seconds.toFixed(2)} s ` +
       `with ${threads} ${threads === 1 ? "thread" : "threads"} of this computer.`);
   } catch (error) {
     parts.loading.hidden = true;
-    if (turn === latest) say(error instanceof PictureError ? error.message : `The model cannot be run: ${error.message}.`, true);
+    if (turn !== latest) return;
+    parts.answer.hidden = true; // it is of the picture before
+    say(error instanceof PictureError ? error.message : `The model cannot be run: ${error.message}.`, true);
   }
 }
 
@@ -77,6 +80,7 @@ async function show(picture, answer) {
   shown = { picture: { width: picture.width, height: picture.height, shown: bitmap }, answer, objects: objectsOf(answer) };
   parts.answer.hidden = false;
   update();
+  parts.answer.scrollIntoView({ block: "nearest" });
 }
 
 function update() {
@@ -93,7 +97,9 @@ function update() {
 function tell(found) {
   const hidden = shown.objects.length - found.length;
   const things = found.length === 1 ? "1 object" : `${found.length} objects`;
-  parts.count.textContent = `${things}${hidden ? `; ${hidden} more with a lower score` : ""}.`;
+  const others = hidden ? `; ${hidden} more with a lower score` : "";
+  const nothing = shown.objects.length ? "" : " The model sees none of its six things here.";
+  parts.count.textContent = `${things}${others}.${nothing}`;
   parts.list.replaceChildren(...found.map(entry));
   const names = found.map(({ label }) => page.categories[label]).join(", ");
   parts.canvas.setAttribute("aria-label", `The picture with ${things} drawn${names && `: ${names}`}`);

@@ -2,8 +2,8 @@
 
 export class PictureError extends Error {}
 
-// A file, or what a server gave: {width, height, data}, data the RGBA of an upright picture, no side longer than
-// `longest`. The browser turns it as its EXIF says.
+// Of a file, or of what a server gave: {picture, reduced}. picture: {width, height, data}, data the RGBA of an upright
+// picture, no side longer than `longest`; reduced: in words from what, or empty. The browser turns it as its EXIF says.
 export async function decoded(blob, name, longest) {
   let bitmap;
   try {
@@ -11,9 +11,9 @@ export async function decoded(blob, name, longest) {
   } catch {
     throw new PictureError(`${name} cannot be read: it must be a picture that this browser shows, such as JPEG, PNG or WebP.`);
   }
-  const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height, longest);
+  const made = pixelsOf(bitmap, bitmap.width, bitmap.height, longest);
   bitmap.close();
-  return pixels;
+  return made;
 }
 
 // The same of what can be drawn: a bitmap, or the camera's video at this moment.
@@ -27,7 +27,8 @@ export function pixelsOf(source, width, height, longest) {
   context.fillStyle = "#fff"; // what is transparent becomes paper
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(source, 0, 0, canvas.width, canvas.height);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  const reduced = factor < 1 ? ` (reduced from ${width} × ${height})` : "";
+  return { picture: context.getImageData(0, 0, canvas.width, canvas.height), reduced };
 }
 
 // Calls give(blob, name) for each picture that is chosen, dropped or pasted.

@@ -66,7 +66,7 @@ const look = openModel(page.load, () => {});
 const rows = [];
 for (const file of files) {
   const bytes = Uint8Array.from(atob(file), (letter) => letter.charCodeAt(0));
-  const picture = await decoded(new Blob([bytes]), "it", page.longest);
+  const { picture } = await decoded(new Blob([bytes]), "it", page.longest);
   const { answer, threads } = await look(picture);
   const { dims, data } = answer.masks, size = dims[2] * dims[3];
   const areas = Array.from({ length: dims[0] }, (_, row) =>
@@ -128,7 +128,7 @@ def test_a_large_picture_is_reduced(page, tmp_path):
     Image.new("RGB", (2000, 500), "white").save(tmp_path / "large.png")
     one(page, ".file input").send_keys(str(tmp_path / "large.png"))
     wait(lambda: says(page).startswith("Looked at large.png"))
-    assert "640 \N{MULTIPLICATION SIGN} 160 pixels" in says(page)
+    assert "640 \N{MULTIPLICATION SIGN} 160 pixels (reduced from 2000 \N{MULTIPLICATION SIGN} 500)" in says(page)
 
 
 def test_outlines_enclose_the_pixels_of_a_mask(page, plain_server):
@@ -238,14 +238,16 @@ def test_a_picture_is_dropped_or_pasted(page, event):
         event,
     )
     wait(lambda: says(page).startswith("Looked at given.png, 30 \N{MULTIPLICATION SIGN} 20 pixels"))
-    assert one(page, ".count").text.startswith("0 objects")
+    assert one(page, ".count").text == "0 objects. The model sees none of its six things here."
 
 
 def test_a_broken_file_gets_a_sentence(page, tmp_path):
+    choose(page, 0)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
     one(page, ".file input").send_keys(str(tmp_path / "broken.png"))
     wait(lambda: "cannot be read" in says(page))
     assert says(page).startswith("broken.png cannot be read: it must be a picture")
+    assert not one(page, ".answer").is_displayed()  # which is of the picture before
     choose(page, 0)  # and the page goes on
 
 

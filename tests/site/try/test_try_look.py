@@ -5,6 +5,8 @@ import pytest
 from served import wait
 from try_page import choose, one, opened
 
+IN_VIEW = "const { top, bottom } = arguments[0].getBoundingClientRect(); return top >= 0 && bottom <= innerHeight"
+
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_narrow_page_does_not_scroll_sideways(chromium, plain_server, scripts):
@@ -26,6 +28,18 @@ def test_a_narrow_page_does_not_scroll_sideways(chromium, plain_server, scripts)
         assert layout["cssContentSize"]["width"] <= 390
     finally:
         chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_on_a_telephone_the_answer_comes_into_view(chromium, plain_server):
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        opened(chromium, plain_server)
+        choose(chromium, 0)
+        for part in (".says", "canvas"):
+            wait(lambda part=part: chromium.execute_script(IN_VIEW, one(chromium, part)))
+    finally:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
