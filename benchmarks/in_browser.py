@@ -38,7 +38,7 @@ const page = await (await fetch(here("page.json"))).json();
 const look = openModel(page.load, () => {});
 const rows = [];
 for (const file of files) {
-  const picture = await decoded(await (await fetch(here(file))).blob(), file, page.longest);
+  const { picture } = await decoded(await (await fetch(here(file))).blob(), file, page.longest);
   const seconds = [];
   let threads;
   for (let turn = 0; turn <= repeats; turn++) {

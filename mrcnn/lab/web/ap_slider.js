@@ -141,7 +141,7 @@ function drawPicture({ picture, size: [width, height], found, truth }, number) {
   return { svg, put };
 }
 
-const CHART = { width: 300, height: 200, left: 38, right: 10, top: 10, bottom: 32 };
+const CHART = { width: 300, height: 210, left: 34, right: 10, top: 24, bottom: 32 };
 
 function placeOf(across, up) {
   return [
@@ -150,7 +150,7 @@ function placeOf(across, up) {
   ];
 }
 
-function axes(name, across, ticks) {
+function axes(name, up, across, ticks) {
   const label = ([x, y], anchor, words) => drawn("text", { x, y, "text-anchor": anchor }, words);
   const [left, right] = [placeOf(0, 0)[0], placeOf(1, 0)[0]];
   const rules = [0, 0.5, 1].flatMap((value) => {
@@ -159,12 +159,12 @@ function axes(name, across, ticks) {
   });
   const marks = ticks.map(([at, words]) => label([placeOf(at, 0)[0], CHART.height - CHART.bottom + 14], "middle", words));
   return drawn("svg", { class: "chart", viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img", "aria-label": name },
-    ...rules, ...marks, label([(left + right) / 2, CHART.height - 4], "middle", across));
+    ...rules, ...marks, label([left, 12], "start", up), label([(left + right) / 2, CHART.height - 4], "middle", across));
 }
 
 // Precision over recall: a dot after each detection that is right, a cross after each that is not, and what is read.
 function drawCurve() {
-  const svg = axes("precision over recall", "recall: objects found", [[0, "0"], [0.5, "0.5"], [1, "1"]]);
+  const svg = axes("precision over recall", "precision: detections right", "recall: objects found", [[0, "0"], [0.5, "0.5"], [1, "1"]]);
   const read = drawn("polyline", { class: "read" }), line = drawn("polyline", { class: "line" });
   const dots = RANKED.map(() => drawn("path", { class: "dot" }));
   svg.append(read, line, ...dots);
@@ -187,7 +187,7 @@ function drawCurve() {
 function drawLevels() {
   const count = data.levels.length;
   const names = data.levels.map((level, i) => [(i + 0.5) / count, i % 2 ? "" : level.toFixed(2).slice(1)]);
-  const svg = axes("AP at each of ten IoUs", "IoU from which on a mask is right", names);
+  const svg = axes("AP at each of ten IoUs", "AP; dashed: the mean of the ten", "IoU from which on a mask is right", names);
   const bars = data.levels.map(() => drawn("rect", { class: "level", width: placeOf(0.8 / count, 0)[0] - CHART.left }));
   const average = drawn("line", { class: "average", x1: placeOf(0, 0)[0], x2: placeOf(1, 0)[0] });
   svg.append(...bars, average);
