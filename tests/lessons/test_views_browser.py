@@ -1,8 +1,10 @@
 """What holds of every view that can be touched: narrow, without scripts, and for who does not see it."""
 
+import html
 import json
 
 import pytest
+import test_touch_browser as others
 import torch
 from touch_page import Touched, touch_screen, write_page
 
@@ -69,3 +71,32 @@ def test_a_view_for_everybody(shown):
     still = chromium.find_element("css selector", "[data-touch] img")
     assert words in still.get_attribute("alt")
     assert still.size["width"] > 300
+
+
+EVERY = others.VIEWS | {name: make for name, (make, _) in VIEWS.items()}
+# A sandboxed frame's log does not come to the driver.
+LISTENS = """<script>
+window.heard = [];
+addEventListener("error", (event) => heard.push(event.message));
+addEventListener("keydown", (event) => heard.push(event.key));
+</script>"""
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_view_in_a_notebooks_frame(chromium, tmp_path, name):
+    """Colab shows each output in a frame that may run scripts and nothing else. VS Code takes a key for the notebook
+    when it comes up to the frame's window: Delete would delete the cell. Escape is the way back to the notebook."""
+    from selenium.webdriver import Keys
+
+    file = tmp_path / "page.html"
+    output = html.escape(LISTENS + EVERY[name]().html())
+    file.write_text(f'<iframe sandbox="allow-scripts" width="900" height="1800" srcdoc="{output}"></iframe>')
+    chromium.get(file.as_uri())
+    chromium.switch_to.frame(0)
+    assert chromium.find_elements("css selector", "figure.still") == []
+    view = Touched(chromium)
+    view.one("h4").click()  # the frame has the focus
+    places = view.root.find_elements("css selector", "button:enabled, input, textarea, [tabindex]")
+    for place in places:
+        place.send_keys("d", Keys.DELETE, Keys.ARROW_DOWN, Keys.ESCAPE)
+    assert chromium.execute_script("return heard") == ["Escape"] * len(places) != []

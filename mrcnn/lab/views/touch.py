@@ -17,10 +17,15 @@ __all__ = ["Touch", "photograph"]
 
 LONGEST, MOST_BYTES = 640, 40_000  # of a photograph as it is sent along: its longer side, its JPEG
 WEB = Path(__file__).resolve().parents[1] / "web"
-# JupyterLab looks at the focused element itself: without the mark there, "d" twice would delete the cell.
+# A view's keys are not the notebook's shortcuts. JupyterLab looks for a mark at the focused element itself: without it
+# "d" twice would delete the cell. VS Code takes what comes up to the window: Delete would delete the cell, an arrow at
+# a slider choose the next one. Escape, the way back to the notebook, goes up, as does a key with Ctrl, Alt or Cmd.
 STARTS = """for (const root of document.querySelectorAll(`[data-touch="${id}"]:not([data-started])`)) {
   root.dataset.started = "yes";
   root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
+  root.addEventListener("keydown", (event) => {
+    if (!(event.key === "Escape" || event.ctrlKey || event.altKey || event.metaKey)) event.stopPropagation();
+  });
   start(root);
 }"""
 

@@ -76,7 +76,6 @@ function boxHandles(svg, { size, step, smallest, radius, get, show, name: whose 
     const way = KEYS[event.key];
     if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    event.stopPropagation();
     show(moved(get(), which, way.map((side) => side * step * (event.shiftKey ? 10 : 1)), size, smallest));
   }
 

@@ -82,7 +82,6 @@ function start(root) {
     const way = KEYS[event.key];
     if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    event.stopPropagation();
     move(j, points[j].map((value, axis) => value + way[axis] * (event.shiftKey ? 10 : 1)));
   }
 

@@ -112,7 +112,6 @@ function start(root) {
     const [dx, dy] = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key] ?? [0, 0];
     if (event.ctrlKey || event.altKey || event.metaKey || !(dx || dy || event.key === "Enter" || event.key === "Backspace")) return;
     event.preventDefault();
-    event.stopPropagation();
     const here = pointAt(cross);
     if (dx || dy) {
       cross = place([cross[0] + dx, cross[1] + dy]);

@@ -129,7 +129,6 @@ function grid(name, get, choose) {
     const way = KEYS[event.key];
     if (!way || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    event.stopPropagation();
     const [row, column] = get();
     choose([row + way[1], column + way[0]].map((value) => Math.max(0, Math.min(data.bins - 1, value))));
   });

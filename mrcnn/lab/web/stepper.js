@@ -190,7 +190,6 @@ function start(root) {
     const to = { ArrowLeft: position - 1, ArrowRight: position + 1, Home: 0, End: run.steps.length }[event.key];
     if (to === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    event.stopPropagation();
     go(to);
   }
 
