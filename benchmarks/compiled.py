@@ -1,6 +1,6 @@
 """`torch.compile` beside the model as it is: how many graphs it makes, how long that takes, and what is gained.
 
-    python benchmarks/compiled.py [--repeats 15]
+    python benchmarks/compiled.py [--repeats 15] [--only playground_rcnn]
 
 Each way sees pictures of three sizes, which compiles it; then the first picture is timed, in turns with the model as it
 is. A ratio is the median over the turns of the model's time by the compiled one's: above 1, compiling gains.
@@ -91,17 +91,26 @@ def table(rows: list[dict]) -> str:
     return markdown_table(header, lines)
 
 
+def small(repeats: int) -> list[dict]:
+    model = mrcnn.playground_rcnn(pretrained=True)
+    return evaluation("playground_rcnn", model, scenes(None), repeats) + training("playground_rcnn", model, repeats)
+
+
+def large(repeats: int) -> list[dict]:
+    model = mrcnn.load_torchvision(mrcnn.maskrcnn_resnet50_fpn(), twins.lively("maskrcnn_resnet50_fpn", PHOTO)).eval()
+    photo = twins.photograph(PHOTO)
+    return evaluation("maskrcnn_resnet50_fpn", model, [photo, photo[:, 20:380, 200:440], photo[:, 100:300]], repeats)
+
+
+MODELS = {"playground_rcnn": small, "maskrcnn_resnet50_fpn": large}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--repeats", type=int, default=15)
-    repeats = options.parse_args().repeats
-    where = machine()
-    small = mrcnn.playground_rcnn(pretrained=True)
-    large = mrcnn.load_torchvision(mrcnn.maskrcnn_resnet50_fpn(), twins.lively("maskrcnn_resnet50_fpn", PHOTO)).eval()
-    photo = twins.photograph(PHOTO)
-    rows = evaluation("playground_rcnn", small, scenes(None), repeats)
-    rows += evaluation("maskrcnn_resnet50_fpn", large, [photo, photo[:, 20:380, 200:440], photo[:, 100:300]], repeats)
-    rows += training("playground_rcnn", small, repeats)
+    options.add_argument("--only", choices=MODELS, help="the large one takes inductor long")
+    chosen, where = options.parse_args(), machine()
+    rows = [row for name, rows_of in MODELS.items() if chosen.only in (None, name) for row in rows_of(chosen.repeats)]
     text = (
         "# torch.compile\n\n"
         "Compiled by inductor, on pictures of three sizes. By default a graph ends at every operator whose result's "
