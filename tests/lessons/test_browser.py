@@ -106,13 +106,37 @@ class Page:
         return self.driver.execute_script(script, selector, within)
 
     def run_all(self):
+        """JupyterLab forgets a run that is asked for before kernel and notebook know each other: then no cell is even
+        waiting, and it is asked for again."""
+
+        def done():
+            if set(self.prompts()) == {"[ ]:"}:
+                self.choose_run_all()
+                time.sleep(2)
+            return self.all_have_run()
+
+        wait(done, "all cells to run")
+
+    def choose_run_all(self):
+        """From the menu. Its entry is disabled, and a click does nothing, while JupyterLab has no current notebook."""
+        from selenium.webdriver import ActionChains, Keys
+
         next(item for item in self.find(".lm-MenuBar-item") if item.text == "Run").click()
-        wait(lambda: self.find('[data-command="runmenu:run-all"]'), "the menu")[0].click()
-        self.wait_until_run()
+        (entry,) = wait(lambda: self.find('[data-command="runmenu:run-all"]'), "the menu")
+        if "lm-mod-disabled" in entry.get_attribute("class"):
+            ActionChains(self.driver).send_keys(Keys.ESCAPE).perform()
+        else:
+            entry.click()
+
+    def prompts(self):
+        return self.texts(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
+
+    def all_have_run(self):
+        prompts = self.prompts()
+        return prompts and all(re.fullmatch(r"\[\d+\]:", text) for text in prompts)
 
     def wait_until_run(self):
-        prompts = ".jp-Notebook .jp-CodeCell .jp-InputPrompt"
-        wait(lambda: all(re.fullmatch(r"\[\d+\]:", text) for text in self.texts(prompts)), "all cells to run")
+        wait(self.all_have_run, "all cells to run")
 
     def click(self, number):
         """Into the editor of a cell."""
