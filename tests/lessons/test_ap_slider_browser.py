@@ -143,6 +143,36 @@ def test_keys(chromium, tmp_path):
     assert chromium.execute_script(path, first.root) == 10
 
 
+IN_UNITS = """
+const [root] = arguments;
+const boxOf = (each) => ["x", "y", "width", "height"].map((name) => each.getBBox()[name]);
+const charts = [...root.querySelectorAll(".chart")].map((svg) => {
+  const [zero, , one] = [...svg.querySelectorAll(".rule")];
+  const [left, right, bottom, top] = [zero.x1, zero.x2, zero.y1, one.y1].map((each) => each.baseVal.value);
+  return { svg, unit: (x, y) => [(x - left) / (right - left), (bottom - y) / (bottom - top)] };
+});
+const points = (name) => [...charts[0].svg.querySelector(name).points].map(({ x, y }) => charts[0].unit(x, y));
+const middle = ([x, y, width, height]) => charts[0].unit(x + width / 2, y + height / 2);
+const dots = [...charts[0].svg.querySelectorAll(".dot")].map((dot) => middle(boxOf(dot)));
+const bars = [...charts[1].svg.querySelectorAll(".level")].map((bar) => charts[1].unit(0, boxOf(bar)[1])[1]);
+const average = charts[1].unit(0, charts[1].svg.querySelector(".average").y1.baseVal.value)[1];
+return { line: points(".line"), read: points(".read"), dots, bars, average,
+  masks: [".filling.right", ".filling.false", ".truth.over"].map((name) => boxOf(root.querySelector(name))) };
+"""
+
+
+def test_where_everything_is_drawn(chromium, tmp_path):
+    """The masks in pixels of their picture, the curve and the bars in units of their axes."""
+    chromium.get(write_page(tmp_path, two_pictures()))
+    drawn = chromium.execute_script(IN_UNITS, Slider(chromium).root)
+    assert drawn["masks"] == [[4, 4, 10, 10]] * 3
+    assert drawn["line"] == [pytest.approx(point, abs=1e-6) for point in ([0, 0], [1, 0.5])]
+    assert drawn["dots"] == [pytest.approx(point, abs=1e-6) for point in drawn["line"]]
+    assert drawn["read"] == [pytest.approx([i / 100, 0.5], abs=1e-6) for i in range(101)]
+    assert drawn["bars"] == pytest.approx([0.5] * 10, abs=1e-6)
+    assert drawn["average"] == pytest.approx(0.5, abs=1e-6)
+
+
 def test_in_words():
     view = two_pictures()
     assert (
