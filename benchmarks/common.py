@@ -42,6 +42,17 @@ def time_once(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call, in turns, each after one that does not count: while it runs the threads of the side before
+    it, which wait for more work for a while, come to rest."""
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            call()
+            seconds[name].append(time_once(call))
+    return seconds
+
+
 def interleaved(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> dict:
     """Time two calls in turn, so that whatever slows the machine down slows both.
 

@@ -13,12 +13,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
 import torch
-from common import machine, markdown_table, time_once, write
+from common import machine, markdown_table, turns, write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "models"))
 import twins
@@ -40,17 +39,6 @@ def pair(builder: str) -> tuple[torch.nn.Module | None, torch.nn.Module, list[to
     ours = mrcnn.load_torchvision(getattr(mrcnn, builder)(), weights)
     photo = twins.photograph(PHOTO)
     return theirs.eval(), ours.eval(), [photo, photo[:, 20:380, 200:440], photo[:, 100:300]]
-
-
-def turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, in turns, each after one that does not count: while it runs the threads of the side before
-    it, which wait for more work for a while, come to rest."""
-    seconds = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            call()
-            seconds[name].append(time_once(call))
-    return seconds
 
 
 def row(builder: str, repeats: int) -> dict:

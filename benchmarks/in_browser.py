@@ -3,8 +3,8 @@
     python benchmarks/in_browser.py [--repeats 9]
 
 Chromium runs the page's own modules: with one thread, as a plain server gives it, and with several, where the server
-isolates the page. Then onnxruntime in Python runs the page's file with as many threads, and so does our model; each
-looks at every picture `repeats` times after a look that does not count. Times are medians.
+isolates the page. Then, in turns, onnxruntime in Python runs the page's file with as many threads, and so does our
+model. Times are medians of `repeats` looks; the first look of the page does not count.
 """
 
 import argparse
@@ -16,19 +16,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from common import machine, markdown_table, time_once, write
+from common import machine, markdown_table, turns, write
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "site"))
 import browser
 from built import build
-from served import Server
+from served import ISOLATED, Server
 
 import mrcnn
 
 PICTURES = ("scene1.png", "coins.jpg", "astronaut.jpg")
-ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 LOOKS = """
 const [files, repeats, done] = arguments;
 const here = (name) => new URL(name, `${location.origin}/try/`);
@@ -80,13 +79,8 @@ def in_python(folder: Path, file: str, size: list[int], threads: int, repeats: i
         "onnxruntime": lambda: session.run(None, {"image": picture}),
         "ours": lambda: model([torch.from_numpy(picture)]),
     }
-    seconds = {name: [] for name in calls}
     with torch.inference_mode():
-        for _ in range(repeats + 1):
-            for name, call in calls.items():
-                call()  # while it runs the other's threads come to rest
-                seconds[name].append(time_once(call))
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+        return {name: statistics.median(seconds) for name, seconds in turns(calls, repeats).items()}
 
 
 def main() -> None:

@@ -308,8 +308,7 @@ def test_a_models_labels_become_the_data_sets():
 
 
 def test_the_worst_are_drawn_beside_their_truth_by_the_data_sets_names():
-    """The model counts its labels in another way, and knows kites of its own name, which are left out. So is
-    the picture in which all is right."""
+    """By the data set's labels; kites, which only the model knows, are left out, and pictures in which all is right."""
     dataset = ThreeKinds([[(BALL, [10, 20, 30, 40], 0)], [(BALL, [10, 20, 30, 40], 0), (PERSON, [50, 10, 90, 50], 0)]])
     answers = [told((1, [10, 20, 30, 40], 0.9)), told((2, [10, 20, 30, 40], 0.8), (3, [0, 0, 9, 9], 0.7))]
     model = Oracle(answers)

@@ -29,7 +29,7 @@ def ap_slider():
 # Each view, and words of the description that its still picture has.
 VIEWS = {
     "ap": (ap_slider, "Pixels above 0.50, right from an IoU of 0.75: "),
-    "box": (box_dragger, "dx +0.400, dy -0.141, dw +0.182, dh +0.090. IoU 0.378."),
+    "box_dragger": (box_dragger, "dx +0.400, dy -0.141, dw +0.182, dh +0.090. IoU 0.378."),
     "matching": (
         lambda: lab.matching_dragger(OBJECTS, OBJECTS.roll(1, 0)[:2], (9, 12)),
         "anchor 0: A 0.00, B 0.00, C 1.00, so C",

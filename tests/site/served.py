@@ -6,6 +6,8 @@ import threading
 import time
 
 PATIENCE = 300  # seconds to wait for anything, on a busy machine
+# A page that is served with these may have threads that share memory.
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 # Not every machine's list has these, and a browser takes a module or a program only if the server says that it is one.
 mimetypes.add_type("text/javascript", ".mjs")
 mimetypes.add_type("application/wasm", ".wasm")

@@ -2,10 +2,8 @@
 
 import browser
 import pytest
-from served import Server
+from served import ISOLATED, Server
 from try_page import opened
-
-ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
 
 @pytest.fixture(scope="session")
