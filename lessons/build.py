@@ -47,6 +47,7 @@ METADATA = {
 }
 KEPT = ("exercise", "solution", "tags")  # of a cell's metadata
 BESIDE = ("exercises.py", "pictures.py")  # what a notebook imports
+SECONDS = 120  # what a run may take on a laptop
 INDEX = """# The lessons
 
 Mask R-CNN from the whole picture down to the single CUDA thread, one notebook per part. You need Python, a little
@@ -279,8 +280,8 @@ def main() -> None:
             build(folder)
         except CellExecutionError as error:
             raise SystemExit(f"{folder.name}: a cell fails\n\n{error}") from None
-        size = (folder / "lesson.ipynb").stat().st_size / 1e6
-        print(f"{folder.name}: {time.perf_counter() - start:.1f} s, {size:.2f} MB")
+        size, seconds = (folder / "lesson.ipynb").stat().st_size / 1e6, time.perf_counter() - start
+        print(f"{folder.name}: {seconds:.1f} s{' (too long)' if seconds > SECONDS else ''}, {size:.2f} MB")
     (LESSONS / "README.md").write_text(index())
 
 

@@ -44,6 +44,7 @@ def jupyterlab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command.append("--expose-app-in-browser")
     with open(folder / "log.txt", "w") as log:
         server = subprocess.Popen(
             [*command, "--ServerApp.port_retries=0", "--IdentityProvider.token="],
@@ -88,14 +89,19 @@ def wait(condition, what):
     return found
 
 
+# JupyterLab forgets a run that is asked for before notebook and kernel know each other, or asks for a kernel.
+READY = """const {sessionContext} = window.jupyterapp.shell.currentWidget;
+    const {kernel} = sessionContext.session;
+    return sessionContext.isReady && kernel.connectionStatus == "connected" && kernel.status == "idle";"""
+
+
 class Page:
     """A notebook, open in JupyterLab. Its cells go by their numbers, from 0."""
 
     def __init__(self, driver, url):
         self.driver = driver
         driver.get(url)
-        # In the notebook's own bar; the page's status bar stays empty until the notebook has the focus.
-        wait(lambda: self.find('.jp-Notebook-ExecutionIndicator[data-status="idle"]'), "the kernel")
+        wait(self.ready, "the kernel")
 
     def find(self, selector, within=None):
         return (within or self.driver).find_elements("css selector", selector)
@@ -105,38 +111,22 @@ class Page:
         script = "return [...(arguments[1] ?? document).querySelectorAll(arguments[0])].map((each) => each.textContent)"
         return self.driver.execute_script(script, selector, within)
 
+    def ready(self):
+        from selenium.common.exceptions import JavascriptException
+
+        try:
+            return self.driver.execute_script(READY)
+        except JavascriptException:  # there is no notebook yet, or no kernel
+            return False
+
     def run_all(self):
-        """JupyterLab forgets a run that is asked for before kernel and notebook know each other: then no cell is even
-        waiting, and it is asked for again."""
-
-        def done():
-            if set(self.prompts()) == {"[ ]:"}:
-                self.choose_run_all()
-                time.sleep(2)
-            return self.all_have_run()
-
-        wait(done, "all cells to run")
-
-    def choose_run_all(self):
-        """From the menu. Its entry is disabled, and a click does nothing, while JupyterLab has no current notebook."""
-        from selenium.webdriver import ActionChains, Keys
-
-        next(item for item in self.find(".lm-MenuBar-item") if item.text == "Run").click()
-        (entry,) = wait(lambda: self.find('[data-command="runmenu:run-all"]'), "the menu")
-        if "lm-mod-disabled" in entry.get_attribute("class"):
-            ActionChains(self.driver).send_keys(Keys.ESCAPE).perform()
-        else:
-            entry.click()
-
-    def prompts(self):
-        return self.texts(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
+        """As the entry of the menu does."""
+        self.driver.execute_script('window.jupyterapp.commands.execute("runmenu:run-all")')
+        wait(self.all_have_run, "all cells to run")
 
     def all_have_run(self):
-        prompts = self.prompts()
+        prompts = self.texts(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
         return prompts and all(re.fullmatch(r"\[\d+\]:", text) for text in prompts)
-
-    def wait_until_run(self):
-        wait(self.all_have_run, "all cells to run")
 
     def click(self, number):
         """Into the editor of a cell."""
@@ -160,12 +150,16 @@ class Page:
     def run(self, number):
         from selenium.webdriver import Keys
 
-        before = self.texts(".jp-InputPrompt", self.find(".jp-Notebook .jp-Cell")[number])
+        cell = self.find(".jp-Notebook .jp-Cell")[number]
+        (before,) = self.texts(".jp-InputPrompt", cell)
         self.click(number)
         self.press(Keys.CONTROL, Keys.ENTER)
-        cell = self.find(".jp-Notebook .jp-Cell")[number]
-        wait(lambda: self.texts(".jp-InputPrompt", cell) != before, "the cell to start")
-        self.wait_until_run()
+
+        def done():
+            (prompt,) = self.texts(".jp-InputPrompt", cell)
+            return prompt != before and re.fullmatch(r"\[\d+\]:", prompt)
+
+        wait(done, "the cell to run")
 
     def output(self, number):
         return "\n".join(self.texts(".jp-OutputArea-output", self.find(".jp-Notebook .jp-Cell")[number]))
@@ -210,7 +204,7 @@ def test_a_box_is_moved_by_keys_in_a_notebook(jupyterlab, chromium):
     last = next(i for i, cell in enumerate(cells) if cell.source.startswith("lab.box_dragger("))
     page = Page(chromium, f"{jupyterlab}/lab/workspaces/box-dragger/tree/{folder.name}/lesson.ipynb")
     for number in (i for i, cell in enumerate(cells[: last + 1]) if cell.cell_type == "code"):
-        start(page, number)
+        page.run(number)
     (handle,) = wait(lambda: page.find('[data-handle="bottom right corner"]'), "the view")
     (before,) = page.texts(".box_dragger [aria-live]")
     for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.SHIFT + Keys.ARROW_DOWN):
@@ -221,16 +215,6 @@ def test_a_box_is_moved_by_keys_in_a_notebook(jupyterlab, chromium):
     assert chromium.switch_to.active_element == handle
     assert len(page.find(".jp-Notebook .jp-Cell")) == len(cells)
     assert page.errors() == []
-
-
-def start(page, number):
-    """Run one cell, while others have not been run."""
-    from selenium.webdriver import Keys
-
-    page.click(number)
-    page.press(Keys.CONTROL, Keys.ENTER)
-    cell = page.find(".jp-Notebook .jp-Cell")[number]
-    wait(lambda: re.fullmatch(r"\[\d+\]:", page.texts(".jp-InputPrompt", cell)[0]), "the cell to run")
 
 
 def grip(page, name):

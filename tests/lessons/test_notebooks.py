@@ -1,11 +1,10 @@
-"""The lessons run, as they are and with the solutions in; their notebooks are made from their sources.
+"""The lessons' notebooks are made from their sources, and have what is asked of a lesson.
 
 And the tools that make them, tried on a tiny lesson: what is wrong with a lesson must be found.
 """
 
 import copy
 import re
-import resource
 
 import pytest
 from tiny_lesson import write
@@ -16,10 +15,11 @@ pytest.importorskip("jupytext", reason="jupytext, which reads the lessons' sourc
 nbformat = pytest.importorskip("nbformat")
 CellExecutionError = pytest.importorskip("nbclient.exceptions").CellExecutionError
 
+from executed import problems_of, run  # noqa: E402
 from lesson_folders import LESSONS, build  # noqa: E402
 
 FOLDERS = build.lessons()
-MEGABYTES, SECONDS = 1.5, 120  # what a notebook and a run may take
+MEGABYTES = 1.5  # what a notebook may take
 WORDS, REQUIRED, LINES = 2000, 6, 350  # of prose; exercises but the extra; of exercises.py and pictures.py
 every_lesson = pytest.mark.parametrize("folder", FOLDERS, ids=[folder.name for folder in FOLDERS])
 
@@ -36,42 +36,8 @@ def pair(folder):
     ]
 
 
-def run(folder, solved):
-    """The lesson's notebook, executed with stubs as they are or with the solutions in their place."""
-    made, exercises = build.notebook(folder), build.load(folder)
-    for cell in made.cells:
-        if solved and "exercise" in cell.metadata:
-            record = getattr(exercises, cell.metadata.exercise)
-            cell.source = build.magic(record) + record.solution
-    build.execute(made, folder)
-    return made
-
-
-def problems_of(made, says):
-    """What a reader must not meet in an executed notebook; every check must say `says`."""
-    problems = []
-    for cell in made.cells:
-        if cell.cell_type != "code":
-            continue
-        told = "".join(output.text for output in cell.outputs if output.output_type == "stream")
-        checks = len(re.findall(r"(?<![.\w])check\(", cell.source))
-        if told.count(says) != checks:
-            problems.append(f"{checks} checks should say {says!r}:\n{cell.source}\n{told}")
-        if any(output.get("name") == "stderr" for output in cell.outputs) or "Traceback" in told:
-            problems.append(f"a warning or an error:\n{cell.source}\n{told}")
-        for output in cell.outputs:
-            shown = output.get("data", {})
-            if "image/png" in shown or re.search(r"<img (?![^>]*alt=\"[^\"]{20})", shown.get("text/html", "")):
-                problems.append(f"a picture without a description:\n{cell.source}")
-    return problems
-
-
 def records_of(folder):
     return [each for each in vars(build.load(folder)).values() if isinstance(each, Exercise | KernelExercise)]
-
-
-SAYS = {False: "not written yet", True: ": right."}  # with stubs, with solutions
-as_met = pytest.mark.parametrize("solved", SAYS, ids=["stubs", "solved"])
 
 
 # ---- the lessons -----------------------------------------------------------------------------------------------------
@@ -113,26 +79,13 @@ def test_notebook_is_small_and_has_a_cover(folder):
     file = folder / "lesson.ipynb"
     assert file.stat().st_size < MEGABYTES * 1e6
     kept = nbformat.read(file, as_version=4)
-    assert problems_of(kept, SAYS[False]) == []
+    assert problems_of(kept) == []
     cover = build.cover(kept)
     assert cover is None or cover == (LESSONS / "pictures" / f"{build.number(folder)}.png").read_bytes()
 
 
 def test_the_index_is_up_to_date():
     assert (LESSONS / "README.md").read_text() == build.index(), "run: make lessons-build"
-
-
-@every_lesson
-@as_met
-def test_lesson_runs(folder, solved, monkeypatch):
-    """On two cores and without a network. The time is the processor's, which other work does not lengthen."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert problems_of(run(folder, solved), SAYS[solved]) == []
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SECONDS
 
 
 # ---- the tools -------------------------------------------------------------------------------------------------------
@@ -161,7 +114,7 @@ def test_build(built):
     made = read(built)
     nbformat.validate(made)
     assert made.metadata == build.METADATA  # and so no versions
-    assert problems_of(made, SAYS[False]) == []
+    assert problems_of(made) == []
     assert build.cover(made).startswith(b"\x89PNG")
     assert (built.parent / "pictures" / "90k.png").read_bytes() == build.cover(made)
     stub = next(i for i, cell in enumerate(made.cells) if cell.metadata.get("exercise") == "double_it")
@@ -186,7 +139,7 @@ def test_index(built):
 
 
 def test_tiny_lesson_solved(built):
-    assert problems_of(run(built, solved=True), SAYS[True]) == []
+    assert problems_of(run(built)) == []
 
 
 def test_copies_for_a_learner(tiny, tmp_path):
@@ -228,8 +181,11 @@ def test_a_pair_that_drifted_apart_is_noticed(built, tiny, change):
 
 def test_what_a_reader_must_not_meet_is_noticed(built):
     sound = read(built)
-    assert problems_of(sound, SAYS[False]) == []
-    assert len(problems_of(sound, SAYS[True])) == 2
+    assert problems_of(sound) == []
+    solved = copy.deepcopy(sound)
+    for each in solved.cells:
+        each.metadata.solved = True
+    assert len(problems_of(solved)) == 2
     cell = next(i for i, cell in enumerate(sound.cells) if cell.source.startswith("twice = check"))
     for more, problem in (
         ({"name": "stderr", "text": "UserWarning"}, "a warning or an error"),
@@ -238,12 +194,12 @@ def test_what_a_reader_must_not_meet_is_noticed(built):
     ):
         spoilt = copy.deepcopy(sound)
         spoilt.cells[cell].outputs.append(nbformat.v4.new_output("stream", **more))
-        (told,) = problems_of(spoilt, SAYS[False])
+        (told,) = problems_of(spoilt)
         assert told.startswith(problem)
     for data in ({"text/html": '<img src="x">'}, {"text/html": '<img alt="short">'}, {"image/png": ""}):
         spoilt = copy.deepcopy(sound)
         spoilt.cells[cell].outputs.append(nbformat.v4.new_output("display_data", data))
-        (told,) = problems_of(spoilt, SAYS[False])
+        (told,) = problems_of(spoilt)
         assert told.startswith("a picture without a description")
 
 
