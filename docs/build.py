@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "csrc/README.md", "lessons/*.md", "lessons/*/lesson.ipynb", "benchmarks/results/*.md")
 INDEXED = ("README.md", "lessons/README.md")  # docs/ has an index.md for each, which includes it
 LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".cpp": "cpp", ".h": "cpp"}
-PICTURES = (".png", ".jpg")
+PICTURES = (".png", ".jpg", ".svg")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)|(?<=src=\")(?!\w+:)([^\"]+)")
 DRAWN = re.compile(r'<img src="data:image/(png|svg)(?:\+xml)?;base64,([^"]+)"( alt="[^"]*") style="max-width: none"')
 FILE = re.compile(r"`((?:mrcnn|csrc|benchmarks)/[\w/.]*)`")

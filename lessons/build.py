@@ -138,15 +138,14 @@ def execute(made: NotebookNode, folder: Path) -> None:
     made.metadata = nbformat.from_dict(METADATA)
 
 
-def cover(made: NotebookNode) -> bytes | None:
-    """The picture, a PNG, of the cell that is marked as the cover."""
+def cover(made: NotebookNode) -> tuple[str, bytes] | None:
+    """The picture of the cell that is marked as the cover, after its kind: "png" or "svg"."""
     for cell in made.cells:
         if "cover" in cell.metadata.get("tags", []):
             for output in cell.outputs:
-                data = output.get("data", {})
-                inside = re.search(r"data:image/png;base64,([\w+/=]+)", data.get("text/html", ""))
-                if "image/png" in data or inside:
-                    return base64.b64decode(data.get("image/png") or inside[1])
+                html = output.get("data", {}).get("text/html", "")
+                if found := re.search(r"data:image/(png|svg)(?:\+xml)?;base64,([\w+/=]+)", html):
+                    return found[1], base64.b64decode(found[2])
     return None
 
 
@@ -155,8 +154,9 @@ def build(folder: Path) -> None:
     made = notebook(folder)
     execute(made, folder)
     nbformat.write(made, folder / "lesson.ipynb")
-    if picture := cover(made):
-        file = folder.parent / "pictures" / f"{number(folder)}.png"
+    if found := cover(made):
+        kind, picture = found
+        file = folder.parent / "pictures" / f"{number(folder)}.{kind}"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(picture)
 
@@ -177,8 +177,8 @@ def index(folder: Path = LESSONS) -> str:
     rows = ["| | |", "|---|---|"]
     for lesson in lessons(folder=folder):
         title, line, minutes = heading(lesson)
-        file, picture = f"{lesson.name}/lesson.ipynb", folder / "pictures" / f"{number(lesson)}.png"
-        shown = f'[<img src="pictures/{picture.name}" width="240" alt="{title}">]({file})' if picture.exists() else ""
+        file, pictures = f"{lesson.name}/lesson.ipynb", (folder / "pictures").glob(f"{number(lesson)}.*")
+        shown = "".join(f'[<img src="pictures/{each.name}" width="240" alt="{title}">]({file})' for each in pictures)
         rows.append(f"| {shown} | **[{number(lesson)} · {title}]({file})**, {minutes}<br>{line} |")
     return INDEX + "\n".join(rows) + "\n"
 

@@ -179,7 +179,7 @@ print(f"100 anchors: 2 blocks, {2 * 64 - 100} threads without work. You said: {m
 # First, who touched which cell of the result? Each cell belongs to one thread, and no other comes near it. That is
 # why this kernel needs no care. (The last 32 are the second block's, whose threads begin at 0 again.)
 
-# %%
+# %% tags=["cover"]
 few, some = anchors[3456:3552].contiguous(), random_boxes(8, seed=1).to(lab.device())  # (96, 4), (8, 4)
 trace = best_kernel.trace(few, some)
 print("found wrong:", trace.findings or "nothing")

@@ -239,7 +239,7 @@ lab.show("roi_align/roi_align.cu", start="    fill_table(y_table, roi.y);", end=
 # How many outputs add to one cell? That is the cell's **fan-in**. Three RoIs that overlap, 4 × 4 bins each, on a map of
 # 12 × 12 cells:
 
-# %%
+# %% tags=["cover"]
 crowd = torch.tensor([[0.0, 0.2, 1, 7.2, 8.1], [0, 3.1, 2.8, 9.8, 10], [0, 4.1, 5, 11.8, 11.8]])  # in cells: scale is 1
 SHAPE = (1, 1, 12, 12)
 reached = torch.zeros(12, 12)

@@ -80,8 +80,8 @@ def test_notebook_is_small_and_has_a_cover(folder):
     assert file.stat().st_size < MEGABYTES * 1e6
     kept = nbformat.read(file, as_version=4)
     assert problems_of(kept) == []
-    cover = build.cover(kept)
-    assert cover is None or cover == (LESSONS / "pictures" / f"{build.number(folder)}.png").read_bytes()
+    kind, picture = build.cover(kept)
+    assert picture == (LESSONS / "pictures" / f"{build.number(folder)}.{kind}").read_bytes()
 
 
 def test_the_index_is_up_to_date():
@@ -115,8 +115,10 @@ def test_build(built):
     nbformat.validate(made)
     assert made.metadata == build.METADATA  # and so no versions
     assert problems_of(made) == []
-    assert build.cover(made).startswith(b"\x89PNG")
-    assert (built.parent / "pictures" / "90k.png").read_bytes() == build.cover(made)
+    kind, picture = build.cover(made)
+    assert kind == "png"
+    assert picture.startswith(b"\x89PNG")
+    assert (built.parent / "pictures" / "90k.png").read_bytes() == picture
     stub = next(i for i, cell in enumerate(made.cells) if cell.metadata.get("exercise") == "double_it")
     assert made.cells[stub].source.startswith("%%cuda\n__global__ void double_it(")
     assert made.cells[stub + 1].source == "double_it = check(exercises.double_it, double_it)"
