@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Non-maximum suppression
+# # Non-maximum suppression (NMS)
 #
 # Of many boxes on one object, keep the best: a rule of four lines, and what it costs to get its fine print wrong.
 #
