@@ -1,26 +1,36 @@
 """The web site, built once, and a browser that looks at it."""
 
+import os
 import subprocess
 import sys
 
 import browser
 import pytest
+from filelock import FileLock
 from html_page import ROOT
 from served import Server
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the built site."""
+    """The folder of the built site. Of several processes that share the tests one builds it for all."""
     for needed in ("sphinx", "myst_nb", "furo"):
         pytest.importorskip(needed, reason=f"{needed} is not there (pip install 'mrcnn[site]')")
-    out = tmp_path_factory.mktemp("built") / "site"
-    build = [sys.executable, ROOT / "docs/build.py", "--out", out]
-    done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT)
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    out = shared / "site"
+    with FileLock(shared / "site.lock"):
+        if not out.exists():
+            build(out)
+    return out
+
+
+def build(out):
+    command = [sys.executable, ROOT / "docs/build.py", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode and "npm" in done.stderr:
         pytest.skip(f"the site cannot be built here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
-    return out
 
 
 @pytest.fixture(scope="session")
