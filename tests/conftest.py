@@ -19,3 +19,8 @@ except ImportError:
 except RuntimeError:
     # Installed, but its compiled ops do not fit this torch (a CPU-only one, say): as good as not installed.
     sys.modules["torchvision"] = None
+
+
+def pytest_collection_modifyitems(items):
+    """A file that takes minutes is begun first: of processes that share the tests none is left with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_export.py")
