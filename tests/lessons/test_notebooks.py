@@ -141,7 +141,9 @@ def test_index(built):
 
 
 def test_tiny_lesson_solved(built):
-    assert problems_of(run(built)) == []
+    made = run(built)
+    assert problems_of(made) == []
+    assert sum("solved" in cell.metadata for cell in made.cells) == 2, "both solutions are checked"
 
 
 def test_copies_for_a_learner(tiny, tmp_path):
