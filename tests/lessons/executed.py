@@ -1,4 +1,4 @@
-"""A lesson's notebook, executed as a learner does it, and what a reader must not meet in one."""
+"""A lesson's notebook, executed, and what a reader must not meet in one."""
 
 import re
 
@@ -8,12 +8,12 @@ SAYS = {False: "not written yet", True: ": right."}  # of a stub, of a solution
 
 
 def run(folder):
-    """The lesson's notebook, executed: at each exercise the stub is checked, then the folded solution, with which the
-    lesson goes on."""
+    """The lesson's notebook, executed. At each exercise the solution is checked, then the stub: the lesson goes on as
+    where nothing is written."""
     made, exercises, cells = build.notebook(folder), build.load(folder), []
     for cell in made.cells:
-        if "solution" in cell.metadata:
-            record = getattr(exercises, cell.metadata.solution)
+        if "exercise" in cell.metadata:
+            record = getattr(exercises, cell.metadata.exercise)
             answer, check, _ = build.exercise_cells(record)
             answer.source = build.magic(record) + record.solution
             check.metadata.solved = True
