@@ -1,7 +1,7 @@
 # Every target sets up what it needs: a virtual environment, the dependencies, the build. A second run does nothing.
 #
 #   make demo                          train the small joint model, evaluate it, draw what it sees
-#   make test PROCESSES=2              hold everything against torchvision, and run the lessons; 4 GB a process
+#   make test PROCESSES=2              hold everything against torchvision, and run the lessons; 5 GB a process
 #   make lessons                       open the lessons in JupyterLab
 #   make site                          build/site/: the course, the kernels and the library as a web site
 #   make wheel TORCH=torch==2.13.0     dist/: the sources and a wheel, tried beside that torch; with a toolkit one for CUDA
