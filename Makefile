@@ -1,7 +1,8 @@
 # Every target sets up what it needs: a virtual environment, the dependencies, the build. A second run does nothing.
 #
 #   make demo                          train the small joint model, evaluate it, draw what it sees
-#   make test PROCESSES=2              hold everything against torchvision, and run the lessons; 5 GB a process
+#   make test PROCESSES=2              hold every op and every model against torchvision; 5 GB a process
+#   make test-course                   run the lessons, and look at them and at the web site in a browser
 #   make lessons                       open the lessons in JupyterLab
 #   make site                          build/site/: the course, the kernels and the library as a web site
 #   make wheel TORCH=torch==2.13.0     dist/: the sources and a wheel, tried beside that torch; with a toolkit one for CUDA
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: install demo lessons lessons-build site test lint format bench gpu-check fuzz sanitize wheel clean
+.PHONY: install demo lessons lessons-build site test test-course lint format bench gpu-check fuzz sanitize wheel clean
 
 install: $(VENV)/installed
 
@@ -48,8 +49,14 @@ site: install
 
 # Processes take file after file: tests of one file share what they build.
 PROCESSES ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+COURSE := tests/lessons tests/site
+
 test: install
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(COURSE:%=--ignore=%)
+
+test-course: install
+	$(PYTEST) $(COURSE)
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import matplotlib
 import torch
 
+LONG = ("test_export.py", "test_lesson_runs.py")
+
 matplotlib.use("Agg")
 torch.manual_seed(0)
 
@@ -22,5 +24,5 @@ except RuntimeError:
 
 
 def pytest_collection_modifyitems(items):
-    """A file that takes minutes is begun first: of processes that share the tests none is left with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_export.py")
+    """Files that take minutes are begun first: of processes that share the tests none is left with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
