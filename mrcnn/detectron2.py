@@ -1,6 +1,7 @@
 """Files of detectron2: its Faster and Mask R-CNN with ResNet-50-FPN or ResNet-101-FPN, under our names and settings.
 
     mrcnn.maskrcnn_resnet50_fpn(weights="model_final_f10217.pkl")
+    mrcnn.maskrcnn_resnet101_fpn(weights="model_final_f6e8b1.pkl", mask=None)     Faster R-CNN with ResNet-101
 
 Its models (`configs/Base-RCNN-FPN.yaml` of its source) compute what torchvision's do but for the following. With these
 settings the numbers are equal to rounding, for a picture that needs no resizing:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mrcnn import detectron2
+from mrcnn.coco_names import COCO_CATEGORIES, KEYPOINT_NAMES, SKELETON
 from mrcnn.layers import FrozenBatchNorm2d
 from mrcnn.model import MaskRCNN
 from mrcnn.validation import describe, is_finite
@@ -37,6 +38,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # The last layers of the heads: an output for each category, or for each keypoint.
 OF_CLASSES = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 OF_KEYPOINTS = ("roi_heads.keypoint_predictor.",)
+CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
+KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, keypoints, 4, 4)
 OLD_MASK_NAME = re.compile(r"^(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$")
 
 
@@ -84,6 +87,22 @@ def transfer(model: MaskRCNN, state: dict[str, Tensor]) -> list[str]:
     if given.keys() != state.keys():  # a published v1 file
         set_batch_norm_eps(model, 0.0)
     return sorted(name for name in own.keys() - fits if not name.endswith("num_batches_tracked"))
+
+
+def published_labels(state: dict[str, Tensor]) -> dict[str, list] | None:
+    """What the outputs of torchvision's published weights mean: of 91 classes COCO's categories, of 2 with COCO's
+    keypoints background and person. None where there are other numbers of classes."""
+    num_classes = len(state[CLASSES]) if CLASSES in state else 0
+    posed = KEYPOINTS in state and state[KEYPOINTS].shape[1:2] == (len(KEYPOINT_NAMES),)
+    if num_classes != len(COCO_CATEGORIES) and not (num_classes == 2 and posed):
+        return None
+    return {
+        "categories": list(COCO_CATEGORIES[:num_classes]),
+        "category_ids": list(range(num_classes)),  # they count as COCO does, gaps and all
+        "keypoint_names": list(KEYPOINT_NAMES) if posed else [],
+        "skeleton": [list(bone) for bone in SKELETON] if posed else [],
+        "keypoint_labels": [1] if posed else [],
+    }
 
 
 def to_torchvision(model: MaskRCNN) -> dict[str, Tensor]:

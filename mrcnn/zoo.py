@@ -1,7 +1,8 @@
 """The models by name, and from their files. Each builder is a few settings for `mrcnn.model.MaskRCNN`; nothing else
 differs.
 
-num_classes: with the background. None: as a model.pt or a file of detectron2's has, else as the published models.
+num_classes: with the background. None: as a model.pt or a file of detectron2's has, else as the published models;
+`playground_rcnn` has 7 if nothing else is said. num_keypoints: 17 if nothing else is said.
 weights: None, "COCO_V1" (torchvision's published weights, downloaded once and cached), a path to such a file or to a
 training checkpoint that holds one, to one of detectron2's (`mrcnn.detectron2`), a model.pt of ours, or "playground".
 With other numbers of classes or keypoints than theirs, the last layers of the heads start afresh and all others are
@@ -34,7 +35,14 @@ from mrcnn.mask_head import MaskSettings
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.rpn import RPNSettings
 from mrcnn.settings import changed, refuse_unknown
-from mrcnn.weights import load_classifier, published_backbone, published_weights, read_weights, start_from
+from mrcnn.weights import (
+    load_classifier,
+    published_backbone,
+    published_labels,
+    published_weights,
+    read_weights,
+    start_from,
+)
 
 # Of a pretrained body, how many stages are trained if nothing else is said.
 PRETRAINED_STAGES = 3
@@ -175,8 +183,8 @@ def make(
 
 @dataclass(frozen=True)
 class Source:
-    """Weights to start from; of a model file, ours or detectron2's, also its builder, its settings and what its outputs
-    mean."""
+    """Weights to start from, and what their outputs mean; of a model file, ours or detectron2's, also its builder and
+    its settings."""
 
     state: dict[str, Tensor]
     builder: str | None = None
@@ -190,7 +198,7 @@ def read_source(builder: str, settings: ModelSettings, weights: str | Path) -> S
         return source_of(weights)
     state = read_weights(published_weights(builder, weights))
     if not detectron2.recognises(state):
-        return Source(state)
+        return Source(state, labels=published_labels(state))
     trained = detectron2.settings_of(state, settings)
     return Source(detectron2.translated(state), builder, trained, detectron2.labels_of(trained.num_classes))
 

@@ -9,15 +9,20 @@ from typing import Any
 import torch
 
 from mrcnn import detectron2, model_file, zoo
-from mrcnn.coco_names import COCO_CATEGORIES
-from mrcnn.data.playground.people import KEYPOINT_NAMES, SKELETON
 from mrcnn.files import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.settings import changed
-from mrcnn.weights import OF_CLASSES, OF_KEYPOINTS, load_torchvision, published_weights, read_weights, transfer
-
-CLASSES = "roi_heads.box_predictor.cls_score.weight"  # (classes, hidden)
-KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (hidden, keypoints, 4, 4)
+from mrcnn.weights import (
+    CLASSES,
+    KEYPOINTS,
+    OF_CLASSES,
+    OF_KEYPOINTS,
+    load_torchvision,
+    published_labels,
+    published_weights,
+    read_weights,
+    transfer,
+)
 
 
 def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
@@ -34,7 +39,7 @@ def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     keypoints = state[KEYPOINTS].shape[1] if KEYPOINTS in state and state[KEYPOINTS].dim() == 4 else None
     model = zoo.build(builder, num_classes=len(state[CLASSES]), num_keypoints=keypoints)
     load_torchvision(model, state)
-    model.labels = published_labels(len(state[CLASSES]))
+    model.labels = published_labels(state)
     return model.eval()
 
 
@@ -52,19 +57,6 @@ def limit(
     model.settings = changed(model.settings, {"images": images, "box": box})
     model.roi_heads.box = model.settings.box
     return model
-
-
-def published_labels(num_classes: int) -> dict[str, list] | None:
-    """The labels of torchvision's published weights: COCO's 91 categories, or background and person."""
-    if num_classes not in (2, len(COCO_CATEGORIES)):
-        return None
-    return {
-        "categories": list(COCO_CATEGORIES[:num_classes]),
-        "category_ids": list(range(num_classes)),  # they count as COCO does, gaps and all
-        "keypoint_names": list(KEYPOINT_NAMES),
-        "skeleton": [list(bone) for bone in SKELETON],
-        "keypoint_labels": [1],
-    }
 
 
 def model_to_train(
@@ -96,6 +88,7 @@ def model_to_train(
     except TypeError as error:  # a name that no stage has
         raise ValueError(f"the settings of the model: {error}") from error
     model = zoo.make(wanted.builder, settings, backbone_weights=backbone_weights)
+    model.requires_grad_(True)  # which stages are not trained, the run's settings say
     if source is None:
         return model, []
     fresh = transfer(model, same_outputs(source.state, source.labels, dataset))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrcnn.coco_names import KEYPOINT_NAMES
 from mrcnn.data import Playground, collate
 from mrcnn.data import playground as module
 from mrcnn.data.playground.canvas import Layer
@@ -18,7 +19,6 @@ from mrcnn.data.playground.people import (
     ELBOW,
     HIP,
     KEYPOINT_FLIP,
-    KEYPOINT_NAMES,
     KNEE,
     SHOULDER,
     WRIST,

@@ -228,13 +228,18 @@ def test_weights_that_fit_nowhere_are_refused(tmp_path):
         model_to_train(DATASET, None, str(tmp_path / "model.pt"))
 
 
-def test_a_state_dict_with_a_models_name_is_enough(tmp_path):
+@pytest.mark.parametrize("keypoints", [17, 5])
+def test_a_state_dict_with_a_models_name_is_enough(tmp_path, keypoints):
+    """Two classes and COCO's keypoints are those of the published keypoint model; other keypoints are not."""
     torch.manual_seed(0)
-    source = mrcnn.playground_rcnn(num_classes=2, num_keypoints=5)
+    source = mrcnn.playground_rcnn(num_classes=2, num_keypoints=keypoints)
     torch.save(source.state_dict(), tmp_path / "model.pth")
     model = trained_model(str(tmp_path / "model.pth"), "playground")
-    assert model.settings.keypoint.num_keypoints == 5
-    assert model.labels["categories"] == ["background", "person"]
+    assert model.settings.keypoint.num_keypoints == keypoints
+    if keypoints == 17:
+        assert model.labels["categories"] == ["background", "person"]
+    else:
+        assert model.labels is None
     assert not model.training
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
 

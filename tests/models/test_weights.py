@@ -245,8 +245,33 @@ def test_weights_by_name_are_fetched_once_and_checked(tmp_path, monkeypatch):
     model = mrcnn.fasterrcnn_resnet50_fpn(weights="COCO_V1")
     assert torch.equal(model.state_dict()["rpn.head.conv.0.0.weight"], given["rpn.head.conv.weight"])
     assert model.backbone.body.bn1.eps == 0
+    assert model.labels["categories"][18] == "dog"
     (tmp_path / name).unlink()  # the network is gone; the cache serves
     mrcnn.fasterrcnn_resnet50_fpn(weights="COCO_V1")
+
+
+@pytest.mark.parametrize("builder", ["fasterrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"])
+def test_what_the_outputs_of_published_weights_mean(builder):
+    """As torchvision's own lists have it."""
+    labels = weights_module.published_labels(getattr(mrcnn, builder)().state_dict())
+    meta = PUBLISHED[builder].COCO_V1.meta
+    if "keypoint_names" in meta:
+        assert labels["categories"] == ["background", "person"]
+        assert labels["keypoint_names"] == meta["keypoint_names"]
+        assert labels["keypoint_labels"] == [1]
+    else:
+        assert labels["categories"] == ["background", *meta["categories"][1:]]
+        assert labels["keypoint_names"] == labels["keypoint_labels"] == []
+    assert labels["category_ids"] == list(range(len(labels["categories"])))
+
+
+def test_weights_of_other_classes_say_nothing_of_what_they_mean(tmp_path):
+    for classes in (2, 5):
+        assert weights_module.published_labels(mrcnn.fasterrcnn_resnet50_fpn(classes).state_dict()) is None
+    torch.save(mrcnn.playground_rcnn(91).state_dict(), tmp_path / "file.pth")
+    assert mrcnn.playground_rcnn(91, weights=tmp_path / "file.pth").labels["categories"][1] == "person"
+    with pytest.warns(UserWarning, match="start afresh"):
+        assert mrcnn.playground_rcnn(3, weights=tmp_path / "file.pth").labels is None
 
 
 def test_a_name_that_is_not_published():

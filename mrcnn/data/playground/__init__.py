@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from mrcnn.coco_names import KEYPOINT_NAMES, SKELETON
+
 from ..masks import tight_boxes
 from ..write import coco_json
 from . import ink
 from .canvas import Light, noise, random_colour, random_light
-from .people import KEYPOINT_FLIP, KEYPOINT_NAMES, SKELETON, draw_person, person_palette
+from .people import KEYPOINT_FLIP, draw_person, person_palette
 from .scene import Thing, camera, place, resolve
 from .shapes import DRAW, RADIUS, backdrop, draw_coin
 
