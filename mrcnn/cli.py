@@ -122,7 +122,11 @@ def augment_help() -> str:
 @click.option("--clip", type=float, help="The longest gradient.")
 @click.option("--average", type=float, help="Decay per step of the averaged weights; 0: none.")
 @click.option("--bfloat16", is_flag=True, default=None, help="Forward pass in bfloat16.")
-@click.option("--frozen-stages", type=int, help="How many of the backbone's five stages are not trained.")
+@click.option(
+    "--frozen-stages",
+    type=int,
+    help="How many of the backbone's five stages are not trained.  [default: 2 of a ResNet with weights, else 0]",
+)
 @click.option("--last-layers-only", is_flag=True, default=None, help="Train nothing but the last layers of the heads.")
 @click.option("--unlabelled", type=FOLDER, help="More pictures, without labels: a teacher finds what is in them.")
 @click.option(
@@ -339,7 +343,7 @@ def playground(out: Path, images: int, seed: int, size: int, style: str) -> None
 
 
 @cli.command()
-@data_options(required=False)
+@data_options(required=False, playground=False)
 @click.option("--out", type=FILE, default=Path("samples.png"), show_default=True, help="Page of drawn samples.")
 def doctor(data: str | None, annotations: str | None, keypoints: str | None, out: Path) -> None:
     """What was built, what was found, what is missing; with --data and --annotations, the same of a data set."""

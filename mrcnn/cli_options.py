@@ -11,10 +11,11 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def data_options(prefix: str = "", required: bool = True) -> Any:
+def data_options(prefix: str = "", required: bool = True, playground: bool = True) -> Any:
     what = "validation pictures" if prefix else "pictures"
+    scenes = ', or "playground"' if playground else ""
     options = [
-        click.option(f"--{prefix}data", required=required, help=f'Folder of the {what}, or "playground".'),
+        click.option(f"--{prefix}data", required=required, help=f"Folder of the {what}{scenes}."),
         click.option(f"--{prefix}annotations", help="Their annotations: a JSON file in COCO's format."),
         click.option(f"--{prefix}keypoints", help="A second such file, with the keypoints of the same objects."),
     ]
@@ -58,7 +59,8 @@ trained_options = together(
         click.option(
             "--weights",
             required=True,
-            help='A model.pt, "playground" (in the package), or torchvision or detectron2 weights with --model.',
+            help='A model.pt, or "playground" (in the package); with --model also "COCO_V1" (torchvision\'s published '
+            "weights) and files of torchvision's or detectron2's.",
         ),
         click.option("--model", "builder", help="The model of torchvision or detectron2 weights, by builder's name."),
     ]

@@ -143,7 +143,7 @@ def train_run(
         if fresh:
             say(f"{len(fresh)} tensors start afresh, as other categories or keypoints need: {', '.join(fresh[:4])}, …")
         limit(model, **limits)
-        kind = {"pretrained": weights is not None, "unlabelled": unlabelled is not None}
+        kind = {"pretrained": bool(weights or backbone_weights), "unlabelled": unlabelled is not None}
         settings = run_settings(model.builder, dataset, chosen, **kind)
         if settings.patience and test is None:
             raise ValueError("patience counts evaluations: give validation pictures (--val-data)")

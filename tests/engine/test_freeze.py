@@ -4,6 +4,8 @@ import torch
 from fakes import HandMade
 
 import mrcnn
+from mrcnn.engine.build_model import model_to_train
+from mrcnn.engine.runs import run_settings
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.train import train
 
@@ -43,3 +45,15 @@ def test_nothing_but_the_last_layers_moves():
         "roi_heads.mask_predictor.mask_fcn_logits",
         "roi_heads.keypoint_predictor.kps_score_lowres",
     }
+
+
+def test_what_a_run_from_a_classifier_freezes_is_in_its_settings(tmp_path):
+    """Two stages, unless something else is said; all can be trained, too."""
+    body = mrcnn.maskrcnn_resnet50_fpn().backbone.body.state_dict()
+    torch.save(body, tmp_path / "classifier.pth")
+    model, _ = model_to_train(objects(), "maskrcnn_resnet50_fpn", backbone_weights=str(tmp_path / "classifier.pth"))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(model.backbone.body.conv1.weight, body["conv1.weight"])
+    kind = {"pretrained": True, "unlabelled": False}
+    assert run_settings("maskrcnn_resnet50_fpn", objects(), {"steps": 1}, **kind).frozen_stages == 2
+    assert run_settings("maskrcnn_resnet50_fpn", objects(), {"steps": 1, "frozen_stages": 0}, **kind).frozen_stages == 0
