@@ -17,7 +17,7 @@ import torch
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-ARCHS = "7.5;8.0;8.6;9.0;10.0;12.0+PTX"  # Turing to Blackwell; PTX lets later GPUs compile it for themselves
+TURING_TO_HOPPER, BLACKWELL = "7.5;8.0;8.6;9.0", ";10.0;12.0"
 USUAL_PLACES = ("/usr/local/cuda", "/usr/local/cuda-*", "/opt/cuda")
 TARGET = "0x020b000000000000"  # the oldest PyTorch whose stable ABI serves: 2.11
 
@@ -138,11 +138,18 @@ def label(cuda_toolkit: str | None) -> str:
     return f"+cu{cuda_toolkit.replace('.', '')}" if cuda_toolkit else "+cpu"
 
 
+def archs_of(toolkit: str) -> str:
+    """The architectures to build for with a toolkit, "12.8"; before that one none knows Blackwell. +PTX lets later GPUs
+    compile it for themselves."""
+    knows_blackwell = tuple(map(int, toolkit.split("."))) >= (12, 8)
+    return TURING_TO_HOPPER + BLACKWELL * knows_blackwell + "+PTX"
+
+
 def extensions(root: Path | None, version: str | None, reason: str) -> list:
     """What to compile, with what `decide_cuda` found."""
     if root:  # both are read when torch.utils.cpp_extension is imported
         os.environ["CUDA_HOME"] = str(root)
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHS)
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", archs_of(version))
     archs = os.environ["TORCH_CUDA_ARCH_LIST"] if root else None
     print(f"mrcnn: building the CPU ops {'and CUDA ops for ' + archs if root else 'only'} ({reason})")
     record = {"torch": torch.__version__, "cuda_toolkit": version, "cuda_archs": archs, "reason": reason}

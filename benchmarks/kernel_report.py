@@ -41,7 +41,9 @@ def setup_module():
 
 def architectures() -> list[str]:
     """As setup.py builds for: "75", "80", ..."""
-    return [arch.removesuffix("+PTX").replace(".", "") for arch in setup_module().ARCHS.split(";")]
+    setup = setup_module()
+    _, toolkit = setup.find_toolkit()
+    return [arch.removesuffix("+PTX").replace(".", "") for arch in setup.archs_of(toolkit).split(";")]
 
 
 def compile_kernels(source: Path, arch: str, only_type: str | None = None) -> dict[str, Usage]:

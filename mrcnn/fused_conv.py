@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from mrcnn.processor import autocast_dtype, multiplies_bfloat16
 
@@ -65,7 +66,7 @@ def one_pass(
 
 def possible(x: Tensor, *others: Tensor) -> bool:
     """Whether oneDNN can take this map and these weights: nothing traces or compiles, and nobody wants a gradient."""
-    if not _wanted or torch.compiler.is_compiling() or not one_dnn_available():
+    if not _wanted or torch.compiler.is_compiling() or transformed() or not one_dnn_available():
         return False
     if x.device.type != "cpu" or x.dtype not in DTYPES or x.numel() == 0:
         return False
@@ -73,6 +74,11 @@ def possible(x: Tensor, *others: Tensor) -> bool:
     if any(type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors):  # fake ones, quantised ones
         return False
     return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+
+
+def transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which cannot see through oneDNN."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 # ---- The weights

@@ -48,14 +48,14 @@ struct Problem {
   scalar_t* iou;  // (A,)
 };
 
-// values[0] with values[1] with values[2] ... A compiler may not reorder such a chain, and so not vectorise it; WIDTH
+// start with values[0] with values[1] ... A compiler may not reorder such a chain, and so not vectorise it; WIDTH
 // chains side by side it can.
 template <typename scalar_t, typename Pick>
-MRCNN_INLINE scalar_t reduce(const scalar_t (&values)[LANES], Pick pick) {
+MRCNN_INLINE scalar_t reduce(const scalar_t (&values)[LANES], scalar_t start, Pick pick) {
   constexpr int64_t WIDTH = 16;
   scalar_t best[WIDTH];
-  for (int64_t i = 0; i < WIDTH; i++) best[i] = values[i];
-  for (int64_t begin = WIDTH; begin < LANES; begin += WIDTH)
+  for (int64_t i = 0; i < WIDTH; i++) best[i] = start;
+  for (int64_t begin = 0; begin < LANES; begin += WIDTH)
     for (int64_t i = 0; i < WIDTH; i++) best[i] = pick(best[i], values[begin + i]);
   scalar_t result = best[0];
   for (int64_t i = 1; i < WIDTH; i++) result = pick(result, best[i]);
@@ -80,10 +80,11 @@ struct Chunk {
       x2[lane] = y2[lane] = -infinity;
     }
     for (int64_t lane = 0; lane < LANES; lane++) area[lane] = (x2[lane] - x1[lane]) * (y2[lane] - y1[lane]);
-    auto smaller = [](scalar_t a, scalar_t b) { return a < b ? a : b; };
-    auto larger = [](scalar_t a, scalar_t b) { return a > b ? a : b; };
-    left = reduce(x1, smaller), top = reduce(y1, smaller);
-    right = reduce(x2, larger), bottom = reduce(y2, larger);
+    // A NaN, which is neither smaller nor larger, is passed over: it is the matter of its own anchor only.
+    auto smaller = [](scalar_t so_far, scalar_t value) { return value < so_far ? value : so_far; };
+    auto larger = [](scalar_t so_far, scalar_t value) { return value > so_far ? value : so_far; };
+    left = reduce(x1, infinity, smaller), top = reduce(y1, infinity, smaller);
+    right = reduce(x2, -infinity, larger), bottom = reduce(y2, -infinity, larger);
   }
 
   MRCNN_INLINE void unpack(const scalar_t* anchor, int64_t count) {

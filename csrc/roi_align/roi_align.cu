@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(threads, resident<T>)
       if (o.channel >= p.features.channels) continue;
       const T* channel = features + max(roi.image, int64_t(0)) * p.features.stride_n + o.channel * p.features.stride_c;
       Real sum[Vec] = {};
-      for (int i = 0; i < roi.y.grid; ++i) {
+      for (int i = 0; roi.image >= 0 && i < roi.y.grid; ++i) {  // without an image, which may be none at all: NaN
         const Tap<Real> y = look_up(y_table, roi.y, o.bin_y, i);
         if (y.low < 0) continue;
         for (int j = 0; j < roi.x.grid; ++j) {

@@ -79,8 +79,10 @@ def _as_one_tensor(rois, features: Tensor) -> Tensor:
         )
     if not rois:
         return features.new_zeros(0, 5)
-    images = [boxes.new_full((len(boxes), 1), i) for i, boxes in enumerate(rois)]
-    return torch.cat([torch.cat(images), torch.cat(list(rois))], dim=1)  # (K, 5)
+    # In float32 at least: a bfloat16 cannot tell image 257 from image 256.
+    wide = [boxes.to(torch.promote_types(boxes.dtype, torch.float32)) for boxes in rois]
+    images = [boxes.new_full((len(boxes), 1), i) for i, boxes in enumerate(wide)]
+    return torch.cat([torch.cat(images), torch.cat(wide)], dim=1)  # (K, 5)
 
 
 def _check(features: Tensor, rois: Tensor, spatial_scale: float, sampling_ratio: int) -> None:
@@ -140,6 +142,22 @@ def _register(namespace: str) -> None:
         return grad, None, None, None, None, None, None
 
     torch.library.register_autograd(f"{namespace}::roi_align", backward, setup_context=setup_context)
+
+    # The gradient is linear in `grad`, and its own gradient is pooling once more.
+    def setup_context_of_backward(ctx, inputs, output):
+        _, rois, spatial_scale, ph, pw, *_, sampling_ratio, aligned, _, _ = inputs
+        ctx.settings = spatial_scale, ph, pw, sampling_ratio, aligned
+        ctx.inputs = len(inputs)
+        ctx.save_for_backward(rois)
+
+    def backward_of_backward(ctx, grad):
+        (rois,) = ctx.saved_tensors
+        pooled = getattr(torch.ops, namespace).roi_align(grad, rois, *ctx.settings)
+        return pooled, *[None] * (ctx.inputs - 1)
+
+    torch.library.register_autograd(
+        f"{namespace}::roi_align_backward", backward_of_backward, setup_context=setup_context_of_backward
+    )
 
 
 def _is_channels_last(features: Tensor) -> bool:

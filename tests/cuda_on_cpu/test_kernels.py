@@ -125,3 +125,11 @@ def test_grids_of_millions_of_rois():
     for items, blocks in ((1, 1), (1000, 1000), (5_000_000 * 16, 1 << 20), (1 << 40, 1 << 20)):
         program.call("mrcnn::ask", items, out)
         assert out.item() == blocks
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+def test_rois_of_a_batch_without_pictures_pool_to_nan(format):
+    """Past the checks, as on CUDA: there is no memory to read from."""
+    features = torch.empty(0, 4, 8, 8).contiguous(memory_format=format)
+    rois = torch.tensor([[0, 1.0, 1, 6, 6], [-1, 0, 0, 1e6, 1e6]])
+    assert torch.ops.mrcnn_emulated.roi_align(features, rois, 1.0, 2, 2, 2, True).isnan().all()

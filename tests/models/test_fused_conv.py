@@ -130,6 +130,31 @@ def test_no_change_goes_unseen(norm, change):
         assert not torch.allclose(made(X), before, atol=1e-3), "the change was none"
 
 
+def test_forward_mode_differentiation_goes_past_it():
+    """A tangent flows through the plain layers: against a finite difference of a map that is linear but for ReLU."""
+    made, along = block().double(), torch.randn(X.shape, dtype=torch.float64)
+    made.requires_grad_(False)
+    _, tangent = torch.func.jvp(made, (X.double(),), (along,))
+    step = 1e-6
+    difference = (made(X.double() + step * along) - made(X.double() - step * along)) / (2 * step)
+    assert tangent.abs().max() > 0.1
+    torch.testing.assert_close(tangent, difference, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        _, in_float32 = torch.func.jvp(made.float(), (X,), (along.float(),))
+    torch.testing.assert_close(in_float32.double(), tangent, rtol=1e-3, atol=1e-3)
+
+
+def test_an_ensemble_by_vmap_goes_past_it():
+    models = [block(), block()]
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.mul_(0.5)
+        expected = torch.stack([model(X) for model in models])
+        weights, buffers = torch.func.stack_module_state(models)
+        found = torch.vmap(lambda w, b: torch.func.functional_call(models[0], (w, b), (X,)))(weights, buffers)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)  # another order of float32 sums
+
+
 def test_a_change_is_seen_in_bfloat16_too():
     made = block().bfloat16()
     x = X.bfloat16()

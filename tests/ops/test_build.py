@@ -70,6 +70,15 @@ def test_another_major_version_is_passed_over(build, tmp_path, monkeypatch):
     assert build.decide_cuda()[:2] == (fitting, "13.1")
 
 
+@pytest.mark.parametrize(("toolkit", "newest"), [("12.6", "9.0"), ("12.8", "12.0"), ("13.0", "12.0")])
+def test_a_toolkit_is_asked_for_what_it_knows(build, toolkit, newest):
+    """nvcc knows Blackwell (compute_100, compute_120) from 12.8 on."""
+    archs = build.archs_of(toolkit).split(";")
+    assert archs[0] == "7.5"
+    assert archs[-1] == f"{newest}+PTX"
+    assert len(archs) == (6 if newest == "12.0" else 4)
+
+
 def test_usual_places_are_looked_at_newest_first(build, tmp_path, monkeypatch):
     for version in (13000, 13010):
         make_toolkit(tmp_path / "local" / f"cuda-13.{version % 1000 // 10}", version)

@@ -206,3 +206,25 @@ def test_bits_do_not_depend_on_threads():
     for matches, iou in results[1:]:
         assert torch.equal(matches, results[0][0])
         assert torch.equal(iou, results[0][1])
+
+
+@pytest.mark.parametrize("corner", range(4))
+@pytest.mark.parametrize("row", [0, 5, 127, 128])
+def test_an_anchor_that_is_nan_takes_nothing_from_its_neighbours(compiled, corner, row):
+    """The op itself, as a compiled graph calls it: nobody has looked at the values."""
+    torch.manual_seed(0)
+    anchors = grid_of_anchors(10, 10)[:300]
+    gt_boxes = anchors[[0, 3, 100, 126, 129, 299]] + 1.0
+    without = torch.arange(300) != row
+
+    def match(boxes: torch.Tensor) -> list[torch.Tensor]:
+        found = compiled.ops.match_anchors(boxes.to(compiled.device), gt_boxes.to(compiled.device), 0.5, 0.3, False)
+        return [each.cpu() for each in found]
+
+    expected = match(anchors[without])
+    assert (expected[0] >= 0).sum() >= 5
+    anchors[row, corner] = torch.nan
+    matches, iou = match(anchors)
+    assert torch.equal(matches[without], expected[0])
+    assert torch.equal(iou[without], expected[1])
+    assert iou[row] == 0

@@ -67,6 +67,20 @@ def test_gradcheck_roi_align(implementation, layout, aligned, sampling_ratio):
     )
 
 
+@pytest.mark.parametrize("sampling_ratio", [-1, 2])
+def test_gradient_of_the_gradient_of_roi_align(implementation, sampling_ratio):
+    """As a penalty on gradients needs it: of the gradient, too, against finite differences."""
+    torch.manual_seed(0)
+    features = torch.randn(2, 2, 5, 6, dtype=torch.float64, device=implementation.device, requires_grad=True)
+    rois = some_rois(implementation.device, torch.float64)
+    wiggle = {"nondet_tol": 1e-12} if implementation.device == "cuda" else {}
+
+    def squared(x):  # the op alone is linear
+        return ops.roi_align(x, rois, (2, 3), 0.75, sampling_ratio, True) ** 2
+
+    assert torch.autograd.gradgradcheck(squared, features, **wiggle)
+
+
 def test_rois_are_constants(implementation):
     features = torch.randn(2, 3, 5, 6, device=implementation.device, requires_grad=True)
     rois = some_rois(implementation.device, torch.float32).requires_grad_()

@@ -311,3 +311,14 @@ def test_large_results_ask_for_large_pages():
     features = torch.randn(1, 256, 20, 20).contiguous(memory_format=torch.channels_last).requires_grad_()
     pooled = ops.roi_align(features, torch.tensor([[0, 1.0, 2, 15, 16]]).repeat(1000, 1), 7)
     assert advised_large_pages(pooled.data_ptr() + pooled.nbytes // 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_boxes_of_half_precision_find_their_image(implementation, dtype):
+    """bfloat16 has no 257, float16 no 2049: the image of a box in a list is counted, not rounded."""
+    number = {torch.bfloat16: 257, torch.float16: 2049}[dtype]
+    features = torch.zeros(number + 1, 1, 2, 2, device=implementation.device)
+    features[number] = 1
+    boxes = [torch.empty(0, 4, dtype=dtype, device=implementation.device)] * number
+    boxes.append(torch.tensor([[0, 0, 2, 2]], dtype=dtype, device=implementation.device))
+    assert ops.roi_align(features, boxes, 1).flatten().tolist() == [1.0]
