@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mrcnn.files import write_whole
+
 
 class Table:
     """A CSV file with one row per step, made when the first row comes.
@@ -18,17 +20,23 @@ class Table:
     def __init__(self, path: Path, last_step: int):
         self.path, self.columns, self.file = path, [], None
         kept = [row for row in read_table(path) if row["step"] <= last_step] if last_step else []
-        path.unlink(missing_ok=True)
-        for row in kept:
-            self.add(row)
-        self.flush()
+        if not kept:
+            path.unlink(missing_ok=True)
+            return
+        self.columns = list(kept[0])
+        text = "".join(",".join(map(str, line)) + "\r\n" for line in [self.columns, *map(self._line, kept)])
+        write_whole(path, lambda file: file.write(text.encode()))
+        self.file = path.open("a", newline="")
 
     def add(self, row: dict[str, float]) -> None:
         if self.file is None:
             self.file = self.path.open("w", newline="")
             self.columns = list(row)
             csv.writer(self.file).writerow(self.columns)
-        csv.writer(self.file).writerow([row.get(column, "") for column in self.columns])
+        csv.writer(self.file).writerow(self._line(row))
+
+    def _line(self, row: dict[str, float]) -> list:
+        return [row.get(column, "") for column in self.columns]
 
     def flush(self) -> None:
         if self.file is not None:
@@ -44,8 +52,8 @@ def read_table(path: str | Path) -> list[dict[str, float]]:
     path = Path(path)
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
+    text = path.read_text()
+    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
     if not rows:
         return []
     header = rows[0]

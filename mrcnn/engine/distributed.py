@@ -76,6 +76,13 @@ def mean(values: torch.Tensor) -> torch.Tensor:
     return values / world_size()
 
 
+def share_buffers(module: torch.nn.Module) -> None:
+    """Gives every process the main one's buffers: batch norm's statistics, which follow each process's own pictures."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def gather(value: Any) -> list[Any]:
     """What every process passed in, by rank, in every process. For picklable values, not for large tensors."""
     if world_size() == 1:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from mrcnn.data import collate, labels_of
 from mrcnn.engine import distributed
 from mrcnn.engine.dataloader import start_worker
+from mrcnn.model import evaluating
 
 KINDS = ("bbox", "segm", "keypoints")
 
@@ -64,17 +65,16 @@ def gather_detections(
         collate_fn=collate,
         worker_init_fn=start_worker if workers else None,
     )
-    device, training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     labels = shared_labels(model.labels, dataset)
     found: dict[str, list[dict]] = {}
     hidden = None if show_progress and distributed.is_main() else True  # None: tqdm looks for a terminal
-    model.eval()
-    for images, targets in tqdm(loader, desc="evaluating", unit=" batches", disable=hidden, leave=False):
-        results = model([image.to(device) for image in images])
-        for result, target in zip(results, targets, strict=True):
-            for kind, entries in to_coco(result, target["image_id"], labels).items():
-                found.setdefault(kind, []).extend(entries)
-    model.train(training)
+    with evaluating(model):
+        for images, targets in tqdm(loader, desc="evaluating", unit=" batches", disable=hidden, leave=False):
+            results = model([image.to(device) for image in images])
+            for result, target in zip(results, targets, strict=True):
+                for kind, entries in to_coco(result, target["image_id"], labels).items():
+                    found.setdefault(kind, []).extend(entries)
     gathered = distributed.gather(found)
     kinds = {kind for part in gathered for kind in part}
     return {kind: [entry for part in gathered for entry in part.get(kind, [])] for kind in sorted(kinds)}

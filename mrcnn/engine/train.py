@@ -122,6 +122,7 @@ class Run:
         self.used = 0.0  # seconds used, as all processes agree
         self.best = Best()  # of the evaluations
         self.saved = 0  # the step of the newest checkpoint
+        self.measured = 0  # the step of the last evaluation
         self.damaged: list[Path] = []  # checkpoints that could not be resumed from
         self.buffers: list[Tensor] | None = None  # after the last good step; None while the weights change
         self.started = time.perf_counter()
@@ -138,7 +139,7 @@ class Run:
         progress = Progress(shown=main)
         try:
             with StopRequests() as requests, self._rescue():
-                stop = False
+                stop = evaluate is not None and self._missed_evaluation() and self._evaluate(evaluate, requests, log)
                 while self.progress() < 1 and not stop and not self._out_of_patience():
                     row, stop = self.take_step(parallel, batches, requests)
                     log.add_losses(row)
@@ -147,11 +148,7 @@ class Run:
                         log.flush()
                         self.save_checkpoint()
                     if evaluate is not None and self._due(settings.evaluate_every) and not stop:
-                        measured = self.measure(evaluate, requests)
-                        if measured is None:
-                            stop = True
-                        else:
-                            log.add_metrics(measured)
+                        stop = self._evaluate(evaluate, requests, log)
                 log.flush()
                 self.save_checkpoint()
             if stop or requests.requested:
@@ -168,6 +165,7 @@ class Run:
         waited = time.perf_counter() - began
         torch.manual_seed(mixed_seed("step", self.settings.seed, self.step, distributed.rank()))
         losses = self._forward(parallel, images, targets)
+        distributed.share_buffers(self.model)
         own = torch.stack([loss.detach().double() for loss in losses.values()])
         # One exchange of a few numbers tells the processes all that they have to agree on.
         clock = own.new_tensor([time.perf_counter() - self.started, requests.requested > 0])
@@ -239,6 +237,17 @@ class Run:
             pictures = [name for names in distributed.gather(mine) for name in names]
             raise TrainingError(f"at step {self.step + 1} {', '.join(bad)}; {_listed(pictures)}")
 
+    def _evaluate(self, evaluate: Evaluate, requests: StopRequests, log: CsvLog) -> bool:
+        """Measures the model as it is; whether a request to stop came first."""
+        row = self.measure(evaluate, requests)
+        if row is not None:
+            log.add_metrics(row)
+        return row is None
+
+    def _missed_evaluation(self) -> bool:
+        """Whether a run that is resumed was stopped after its step, but before the evaluation that was due then."""
+        return self.step > 0 and self._due(self.settings.evaluate_every) and self.measured < self.step
+
     def measure(self, evaluate: Evaluate, requests: StopRequests) -> dict[str, float] | None:
         """The row for metrics.csv; None when a request to stop came first."""
         try:
@@ -248,6 +257,7 @@ class Run:
             return None
         to_training(self.model)
         self.report.metrics.append(row)
+        self.measured = self.step
         if self.best.add(row) and self.out is not None and distributed.is_main():
             model_file.save_model(self.best_model(), self.out / "best.pt")
         return row
@@ -335,6 +345,7 @@ class Run:
         for row in distributed.from_main(rows):
             if row["step"] <= self.step:  # later ones are measured again
                 self.best.add(row)
+                self.measured = row["step"]
         self._say(f"going on after step {self.step}")
 
     def _farewell(self) -> str:
@@ -369,7 +380,11 @@ class Run:
     def _parallel(self) -> nn.Module:
         if distributed.world_size() == 1:
             return self.model
-        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        return DistributedDataParallel(
+            self.model,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,  # `share_buffers` does it, after each step instead of before the next
+        )
 
     def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
         """Exponential moving average; at first shorter, so that the random start is soon forgotten."""

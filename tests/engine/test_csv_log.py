@@ -1,6 +1,12 @@
 """The tables of a run, also one that was killed while it wrote."""
 
+import errno
+import os
+
+import pytest
+
 from mrcnn.engine.csv_log import Table, read_table
+from mrcnn.files import CheckpointError
 
 
 def test_rows_of_steps_that_will_come_again_are_taken_out(tmp_path):
@@ -12,6 +18,31 @@ def test_rows_of_steps_that_will_come_again_are_taken_out(tmp_path):
     table.add({"step": 4, "loss": 0.25})
     table.close()
     assert read_table(path) == [{"step": s, "loss": v} for s, v in ((1, 0.5), (2, 0.4), (3, 0.3), (4, 0.25))]
+
+
+def test_a_number_that_was_cut_short_is_none(tmp_path):
+    """6.1 of 6.1e-05 reads well, and 6.1e- not at all: a row without its end is no row."""
+    path = tmp_path / "losses.csv"
+    for cut in ("6.1", "6.1e-", "6.1e-05\r"):
+        path.write_bytes(f"step,loss\r\n1,0.5\r\n2,{cut}".encode())
+        assert read_table(path) == [{"step": 1, "loss": 0.5}]
+        table = Table(path, last_step=5)
+        table.add({"step": 2, "loss": 6.1e-05})
+        table.close()
+        assert read_table(path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 6.1e-05}]
+
+
+def test_taking_out_rows_loses_none_where_the_disk_is_full(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,bbox/AP\n2,0.5\n4,0.6\n")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        Table(path, last_step=2)
+    assert [row["step"] for row in read_table(path)] == [2, 4]
 
 
 def test_a_new_run_begins_a_new_table(tmp_path):

@@ -206,6 +206,18 @@ def test_model_keeps_its_mode(dataset):
     assert model.training
 
 
+def test_each_part_of_a_model_keeps_its_mode(dataset):
+    """A batch norm that is frozen is in evaluation mode while the rest trains; an evaluation leaves it so."""
+    model = Oracle(answers(dataset)).train()
+    model.norm = torch.nn.BatchNorm2d(3).eval()
+    evaluate(model, dataset)
+    assert (model.training, model.norm.training) == (True, False)
+    model.forward = None
+    with pytest.raises(TypeError):
+        evaluate(model, dataset)
+    assert (model.training, model.norm.training) == (True, False), "also where it fails"
+
+
 def test_boxes_become_corner_and_size(dataset):
     entry = to_coco(truth_as_results(dataset[0][1]), 5, labels_of(dataset))["bbox"][1]
     assert entry == {"image_id": 5, "category_id": 12, "score": pytest.approx(0.9), "bbox": [50.0, 10.0, 40.0, 40.0]}

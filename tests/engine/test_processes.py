@@ -99,16 +99,30 @@ def test_a_second_run_in_the_folder_is_refused(start, tmp_path):
     assert report.steps == steps
 
 
+def run_two(out: Path, *options: str) -> list[dict]:
+    """Two gloo processes, each with half of every batch, and what each has at the end."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(HERE / "run_tiny.py"), str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=HERE.parent.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(out / f"end-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_two_processes_share_the_statistics_of_batch_norm(tmp_path, average):
+    """Each process normalises its own pictures, and all evaluate the one model that is kept."""
+    first, second = (end["weights"] for end in run_two(tmp_path, "5", f"average={average}"))
+    assert any("running_mean" in name for name in first)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
 def test_two_processes_are_one(tmp_path):
     """Two gloo processes with half of each batch: both end with the same weights, those of one process with all of it.
 
     The losses are means over the batch, and each picture's own; what differs is the order of float32 sums.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(HERE / "run_tiny.py"), str(tmp_path / "two"), "30", "plain=True", "checkpoint_every=10"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=HERE.parent.parent, check=False)
-    assert done.returncode == 0, done.stderr
-    ends = [torch.load(tmp_path / "two" / f"end-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    ends = run_two(tmp_path / "two", "30", "plain=True", "checkpoint_every=10")
     assert ends[0]["metrics"] == ends[1]["metrics"] == shaky_metrics(), "shards of an evaluation make the whole"
     assert 0 < ends[0]["metrics"]["bbox"]["AP"] < 1
     first, second = (end["weights"] for end in ends)

@@ -154,6 +154,36 @@ def test_a_request_to_stop_does_not_wait_for_an_evaluation(tmp_path, capfd, at):
     train(again, Noise(), settings, out=tmp_path, evaluate=lambda model, step: {"bbox/AP": 1.0}, resume=True)
     train(whole, Noise(), settings)
     assert same(again.state_dict(), whole.state_dict())
+    assert [row["step"] for row in read_table(tmp_path / "metrics.csv")] == [2, 4], "made up for, and none twice"
+
+
+def test_an_evaluation_due_at_the_step_of_the_request_is_made_up_for(tmp_path):
+    class Stopping(Noise):
+        """A request to stop comes while the pictures of the first step are fetched."""
+
+        asked = False
+
+        def __getitem__(self, index):
+            if not self.asked:
+                self.asked = True
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.1)
+            return super().__getitem__(index)
+
+    measured = []
+
+    def evaluate(model, step):
+        measured.append(step)
+        return {"bbox/AP": 0.5}
+
+    settings = tiny_settings(steps=3, evaluate_every=1)
+    with pytest.raises(Stopped, match="stopped after step 1"):
+        train(tiny_model(), Stopping(), settings, out=tmp_path, evaluate=evaluate)
+    assert measured == []
+    train(tiny_model(), Noise(), settings, out=tmp_path, evaluate=evaluate, resume=True)
+    assert measured == [1, 2, 3]
+    train(tiny_model(), Noise(), settings, out=tmp_path, evaluate=evaluate, resume=True)
+    assert measured == [1, 2, 3], "a finished run has nothing to make up for"
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
