@@ -23,7 +23,8 @@ class PictureError(ValueError):
 
 
 def to_tensor(picture: Any) -> Tensor:
-    """A picture uint8 (3, H, W), RGB, of a path, a Pillow picture or an array uint8 (H, W, 3). A tensor stays as it is.
+    """A picture uint8 (3, H, W), RGB, of a path, a Pillow picture, or an array uint8 (H, W, 3) or, grey, (H, W). A
+    tensor stays as it is.
 
     Raises PictureError for a file that cannot be read, TypeError for anything else.
     """
@@ -33,10 +34,15 @@ def to_tensor(picture: Any) -> Tensor:
         return read_picture(picture)
     if isinstance(picture, Image.Image):
         return torch.from_numpy(to_rgb(ImageOps.exif_transpose(picture))).permute(2, 0, 1)
-    if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        if picture.ndim == 2:
+            picture = np.stack([picture] * 3, axis=2)
+        if picture.ndim == 3 and picture.shape[2] == 3:
+            return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
     given = f"an array {picture.shape} of {picture.dtype}" if isinstance(picture, np.ndarray) else describe(picture)
-    raise TypeError(f"a picture must be a path, a Pillow picture, an array uint8 (H, W, 3) or a tensor; got {given}")
+    raise TypeError(
+        f"a picture must be a path, a Pillow picture, an array uint8 (H, W, 3) or (H, W), or a tensor; got {given}"
+    )
 
 
 def read_picture(file: str | Path, size: tuple[int, int] | None = None) -> torch.Tensor:
