@@ -91,6 +91,16 @@ def table(rows: list[dict]) -> str:
     return markdown_table(header, lines)
 
 
+def report(rows: list[dict], where: dict) -> None:
+    text = (
+        "# torch.compile\n\n"
+        "Compiled by inductor, on pictures of three sizes. By default a graph ends at every operator whose result's "
+        "length depends on values.\n\n"
+        f"{table(rows)}\n\n{where['cpu']}, {where['threads']} threads, {where['vectors']}, torch {where['torch']}."
+    )
+    write("compiled", {"machine": where, "rows": rows}, text)
+
+
 def small(repeats: int) -> list[dict]:
     model = mrcnn.playground_rcnn(pretrained=True)
     return evaluation("playground_rcnn", model, scenes(None), repeats) + training("playground_rcnn", model, repeats)
@@ -110,14 +120,11 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=15)
     options.add_argument("--only", choices=MODELS, help="the large one takes inductor long")
     chosen, where = options.parse_args(), machine()
-    rows = [row for name, rows_of in MODELS.items() if chosen.only in (None, name) for row in rows_of(chosen.repeats)]
-    text = (
-        "# torch.compile\n\n"
-        "Compiled by inductor, on pictures of three sizes. By default a graph ends at every operator whose result's "
-        "length depends on values.\n\n"
-        f"{table(rows)}\n\n{where['cpu']}, {where['threads']} threads, {where['vectors']}, torch {where['torch']}."
-    )
-    write("compiled", {"machine": where, "rows": rows}, text)
+    rows: list[dict] = []
+    for name, rows_of in MODELS.items():
+        if chosen.only in (None, name):
+            rows += rows_of(chosen.repeats)
+            report(rows, where)  # the next model takes long
 
 
 if __name__ == "__main__":
