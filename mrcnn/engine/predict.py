@@ -58,11 +58,14 @@ def predict(
     A result's `image_id` counts the pictures from 1, and `file_name` says which it was; of a film or a video every
     frame is a picture, and `frame` its number. batch_size: pictures that the model sees at once.
     """
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score must be 0 to 1, got {min_score}")
     checked_state(model.state_dict(), "the model")
-    folder = ResultFolder(out, model, save)
+    files = list(map(Path, files))
+    folder = ResultFolder(out, model, save, files)
     complaints: list[str] = []
     pictures = tqdm(
-        read_all(map(Path, files), complaints),
+        read_all(files, complaints),
         total=count_pictures(files),
         desc="predicting",
         unit=" pictures",
@@ -116,9 +119,11 @@ def find_photographs(places: Sequence[str | Path]) -> list[Path]:
     """The files of places: a file is itself, a folder its pictures and videos, a pattern (`*.jpg`, `**/*.png`) what it
     matches.
 
-    Raises ValueError for a folder without pictures or a pattern that matches nothing.
+    Raises ValueError for a folder without pictures, a pattern that matches nothing, or a name that is empty.
     """
     files: list[Path] = []
+    if "" in places:
+        raise ValueError("the name of a picture is empty")
     for place in map(Path, places):
         if place.is_dir():
             files += pictures_and_videos(place)

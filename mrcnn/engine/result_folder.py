@@ -46,10 +46,11 @@ class Picture:
 class ResultFolder:
     """A folder that fills, file by file; `results` and `pictures` (a count) say what has come so far.
 
-    Raises ValueError for a kind of results that there is not, or that the model does not give.
+    photographs: what it looks at, of which no file is ever written over, wherever it lies. Raises ValueError for a kind
+    of results that there is not, or that the model does not give.
     """
 
-    def __init__(self, path: str | Path, model: nn.Module, kinds: Sequence[str]):
+    def __init__(self, path: str | Path, model: nn.Module, kinds: Sequence[str], photographs: Iterable[Path] = ()):
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds:
             raise ValueError(f"save must be some of {', '.join(KINDS)}; got {', '.join(unknown) or 'none'}")
@@ -61,6 +62,7 @@ class ResultFolder:
         self.results: list[dict[str, Any]] = []
         self.pictures = 0
         self.names: set[str] = set()
+        self.photographs = {photograph.resolve() for photograph in photographs}
 
     def add(self, file: Path, pairs: Iterable[tuple[Picture, dict[str, Tensor]]]) -> None:
         """What was found in the pictures of one file."""
@@ -97,13 +99,17 @@ class ResultFolder:
         return visualize.draw_photo(picture.image, found, self.labels, min_score=0.0)
 
     def unused(self, name: str) -> str:
-        """The name, or one made of it that no picture has yet."""
+        """The name, or one made of it that no picture has yet, and no photograph in the folder."""
         chosen, number = name, 1
-        while chosen in self.names:
+        while chosen in self.names or self.is_photograph(chosen):
             number += 1
             chosen = f"{name}-{number}"
         self.names.add(chosen)
         return chosen
+
+    def is_photograph(self, name: str) -> bool:
+        files = (self.path / f"{name}.png", self.path / f"{name}.mp4", self.path / "masks" / f"{name}.png")
+        return any(file.resolve() in self.photographs for file in files)
 
     def finish(self) -> None:
         if "json" in self.kinds:

@@ -40,11 +40,44 @@ def test_folders_patterns_and_files_are_found(album, monkeypatch):
     assert find_photographs(["a/[x].png"]) == [Path("a/[x].png")]
 
 
-@pytest.mark.parametrize(("place", "words"), [("*.bmp", r"nothing matches \*.bmp"), (".", "has no pictures")])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("*.bmp", r"nothing matches \*.bmp"), (".", "has no pictures"), ("", "the name of a picture is empty")],
+)
 def test_nothing_found_is_told(place, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=words):
         find_photographs([place])
+
+
+def test_no_photograph_is_written_over(album):
+    """Results go where the photographs are, twice: each file is still what it was, and the drawings lie beside them."""
+    model, folder = mrcnn.playground_rcnn(pretrained=True), album / "a"
+    for _ in range(2):
+        before = {path: path.read_bytes() for path in find_photographs([folder])}
+        predict(model, list(before), folder, 0.05, save=["pictures", "masks"])
+        assert {path: path.read_bytes() for path in before} == before
+    assert (folder / "1-2.png").exists()
+    assert (folder / "2.png").exists(), "a drawing of 2.jpg, which lies in a folder of its own"
+
+
+@pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1])
+def test_a_score_that_is_none_is_refused(album, score):
+    with pytest.raises(ValueError, match="min_score must be 0 to 1"):
+        predict(mrcnn.playground_rcnn(pretrained=True), [album / "a" / "1.png"], album / "out", score)
+
+
+def test_a_model_file_is_taken_whole_whoever_names_its_builder(tmp_path):
+    """Its settings and labels, too; under another builder's name it is refused."""
+    model = mrcnn.playground_rcnn(pretrained=True)
+    model.settings = model.settings.with_changes({"images": {"min_size": (256,), "max_size": 512}})
+    save_model(model, tmp_path / "model.pt")
+    for builder in (None, "playground", "playground_rcnn"):
+        again = trained_model(str(tmp_path / "model.pt"), builder)
+        assert again.settings.images.min_size == (256,)
+        assert again.labels == model.labels
+    with pytest.raises(ValueError, match="is a playground_rcnn, and no maskrcnn_resnet50_fpn"):
+        trained_model(str(tmp_path / "model.pt"), "maskrcnn_resnet50_fpn")
 
 
 def test_every_frame_of_a_film_is_a_picture(album):
