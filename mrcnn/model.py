@@ -6,6 +6,7 @@ R-CNN, He et al., 2017); the mask head, the keypoint head or both can be left ou
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
@@ -119,6 +120,9 @@ class MaskRCNN(nn.Module):
             check_targets(targets, images, self.settings.num_classes, self.roi_heads.heads.values())
 
         batch, targets = image_maths.prepare(images, targets, self.settings.images, self.training)
+        dtype = next(self.parameters()).dtype
+        if batch.pixels.dtype != dtype:  # as NumPy's numbers, float64, are
+            batch.pixels = batch.pixels.to(dtype)
         features = self.backbone(batch.pixels)  # P2 … P6
         if not self.training:
             check_finite("features", *features)
@@ -135,7 +139,8 @@ class MaskRCNN(nn.Module):
     def predict(self, pictures: Any, min_score: float = 0.0) -> dict[str, Any] | list[dict[str, Any]]:
         """What is in pictures of any form, in evaluation and without gradients, whatever mode the model is in.
 
-        pictures: a path, a Pillow picture, an array uint8 (H, W, 3), a tensor as for `forward`, or a list of these.
+        pictures: a path, a Pillow picture, an array uint8 (H, W, 3) or (H, W), a tensor as for `forward`, or a list of
+            these.
         Returns for one picture a dict, for a list a list of dicts, of the objects with at least `min_score`: what
         `forward` gives in evaluation, and `names`, the category of each label (its number, where the model has no
         names). One picture is looked at after the other, so that no answer depends on its neighbours.
@@ -171,12 +176,24 @@ class MaskRCNN(nn.Module):
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside the `with` a model is in evaluation mode; afterwards each of its parts is in the mode that it was in."""
-    modes = {module: module.training for module in model.modules()}
-    if any(modes.values()):
-        model.eval()
+    """Inside the `with` a model is in evaluation mode; afterwards each of its parts is in the mode that it was in. Of
+    threads that share a model, the last one to leave puts the modes back."""
+    with _lock:
+        users, modes = _evaluated.get(model) or (0, {module: module.training for module in model.modules()})
+        if users == 0 and any(modes.values()):
+            model.eval()
+        _evaluated[model] = users + 1, modes
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        with _lock:
+            users, modes = _evaluated.pop(model)
+            if users > 1:
+                _evaluated[model] = users - 1, modes
+            else:
+                for module, mode in modes.items():
+                    module.training = mode
+
+
+_lock = threading.Lock()
+_evaluated: dict[nn.Module, tuple[int, dict[nn.Module, bool]]] = {}  # how many are inside, and the modes before

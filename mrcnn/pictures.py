@@ -90,8 +90,13 @@ def read_frames(file: str | Path) -> Iterator[tuple[int | None, Tensor]]:
 
 
 def to_rgb(picture: Image.Image) -> np.ndarray:
-    """A Pillow picture of any mode as uint8 (H, W, 3)."""
+    """A Pillow picture as uint8 (H, W, 3). Raises PictureError for numbers of which nobody says what is white."""
+    if picture.mode == "F":
+        raise PictureError("its pixels are fractions; make it one of 8 or 16 bits")
     if picture.mode in SIXTEEN_BITS:  # Pillow would clip these at 255
-        grey = (np.clip(np.asarray(picture), 0, 65535) / 257).round().astype(np.uint8)
+        grey = np.asarray(picture)
+        if grey.size and not 0 <= grey.min() <= grey.max() <= 65535:
+            raise PictureError("its pixels have more than 16 bits; make it one of 8 or 16 bits")
+        grey = (grey / 257).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.array(picture.convert("RGB"))

@@ -53,3 +53,17 @@ def test_camera_rotation(tmp_path, orientation):
         assert np.array_equal(read_picture(tmp_path / "a.png", (H, W)).permute(1, 2, 0).numpy(), stored)
     with pytest.raises(PictureError, match="its annotations say 5 x 6"):
         read_picture(tmp_path / "a.png", (5, 6))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.float32([[0.5, 1.0]]), "fractions"),
+        (np.int32([[0, 70_000]]), "more than 16 bits"),
+        (np.int32([[-1]]), "16 bits"),
+    ],
+)
+def test_numbers_of_which_nobody_says_what_is_white_are_refused(tmp_path, values, words):
+    Image.fromarray(values).save(tmp_path / "picture.tif")
+    with pytest.raises(PictureError, match=rf"picture\.tif cannot be read: .*{words}"):
+        read_picture(tmp_path / "picture.tif")

@@ -1,5 +1,8 @@
 """`model.predict`: one answer for every form of a picture, that of `forward` in evaluation."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +93,11 @@ def test_a_model_without_names_gives_numbers(scene):
     [
         ("nowhere.png", PictureError, "nowhere.png is missing"),
         (__file__, PictureError, "cannot be read"),
-        (np.zeros((3, 40, 40), np.uint8), TypeError, r"array uint8 .H, W, 3. or a tensor; got an array .3, 40, 40. of"),
+        (
+            np.zeros((3, 40, 40), np.uint8),
+            TypeError,
+            r"array uint8 .H, W, 3. or .H, W., or a tensor; got an array .3, 40, 40. of",
+        ),
         (np.zeros((40, 40, 3)), TypeError, "of float64"),
         (None, TypeError, "got NoneType None"),
         (torch.zeros(40, 40), ValueError, r"must have shape .3, H, W."),
@@ -104,3 +111,31 @@ def test_what_is_no_picture(model, picture, error, words):
 def test_scores_are_shares(model, scene):
     with pytest.raises(ValueError, match="min_score must be 0 to 1, got 50"):
         model.predict(scene, min_score=50)
+
+
+def test_threads_that_share_a_model_in_training_mode(model, scene):
+    """Each gets the answer of one alone, no statistics move, and the mode is what it was."""
+    shared = mrcnn.playground_rcnn(pretrained=True).train()
+    before = {name: value.clone() for name, value in shared.state_dict().items()}
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(shared.predict, [scene] * 12))
+    expected = model.predict(scene)
+    for each in found:
+        assert torch.equal(each["boxes"], expected["boxes"])
+    assert all(torch.equal(value, before[name]) for name, value in shared.state_dict().items())
+    assert all(module.training for module in shared.modules())
+
+
+@pytest.mark.parametrize(("weights", "picture"), [("float", "double"), ("float", "half"), ("double", "float")])
+def test_pictures_of_another_floating_type_than_the_weights(model, scene, weights, picture):
+    wanted = model.predict(scene)
+    other = getattr(copy.deepcopy(model), weights)()
+    found = other.predict(getattr(scene.float() / 255, picture)())
+    assert found["names"] == wanted["names"]
+    # A brightness in float16 is off by 5e-4, and a box by more than that times the picture's side.
+    torch.testing.assert_close(found["boxes"].float(), wanted["boxes"], rtol=0, atol=0.5 if picture == "half" else 1e-2)
+
+
+def test_a_grey_array_is_a_picture(model):
+    grey = Playground(1, seed=5, size=120)[0][0].float().mean(0).byte().numpy()
+    assert torch.equal(model.predict(grey)["boxes"], model.predict(Image.fromarray(grey))["boxes"])
