@@ -182,6 +182,8 @@ def train(
     chosen = _given(**chosen)
     if "epochs" in chosen and chosen.keys() & {"steps", "seconds"}:
         raise click.UsageError("--epochs is the whole length of the run: give it without --steps and --seconds")
+    if val_data is None and (val_annotations or val_keypoints):
+        raise click.UsageError("--val-annotations are those of --val-data: give both")
     validation = DataSource(val_data, val_annotations, val_keypoints, on_error) if val_data else None
     train_run(
         DataSource(data, annotations, keypoints, on_error),

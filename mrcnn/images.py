@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrcnn import boxes as box_maths
 from mrcnn.sampling import seeded
-from mrcnn.settings import POSITIVE, Settings, Width, Widths, number, require, several
+from mrcnn.settings import POSITIVE, Settings, Width, Widths, number, require, several, whole
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ImageSettings(Settings):
     max_size: Width = 1333
     mean: Annotated[tuple[float, float, float], several(number(-1e6, 1e6), 3, 3)] = (0.485, 0.456, 0.406)
     std: Annotated[tuple[float, float, float], several(POSITIVE, 3, 3)] = (0.229, 0.224, 0.225)
-    divisor: Width = 32
+    divisor: Annotated[int, whole(32, 1024)] = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()

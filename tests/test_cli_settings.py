@@ -91,6 +91,8 @@ def test_a_head_that_the_builder_leaves_out():
         ('{"trian": {}}', "the file has no 'trian': did you mean 'train'?"),
         ('{"train": {"learning_rate": 1}}', "train has no 'learning_rate'"),
         ('{"model": 3}', "model must be an object, got 3"),
+        ('{"builder": []}', r"builder must be the name of a model, got \[\]"),
+        ("[" * 100_000, "is no settings file of a run: "),
     ],
 )
 def test_what_is_no_settings_file_is_told(contents, words, tmp_path):

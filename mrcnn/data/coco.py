@@ -64,7 +64,14 @@ class CocoDataset(torch.utils.data.Dataset):
         if found.no_size:
             gone = quote([str(number) for number in found.no_size], ", ")
             warnings.warn(f"{annotation_file}: boxes of no size are dropped: annotation {gone}", stacklevel=2)
-        self.categories = ["background"] + [category["name"] for category in found.categories]
+        names = [category["name"] for category in found.categories]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            ids = [f"{one['name']} ({one['id']})" for one in found.categories if one["name"] in twice]
+            warnings.warn(
+                f"{annotation_file}: categories of one name, {quote(ids, ', ')}; a model knows them by their names",
+                stacklevel=2,
+            )
+        self.categories = ["background", *names]
         self.category_ids = [0] + [category["id"] for category in found.categories]
         self.keypoint_names, self.skeleton = list(found.keypoint_names), list(found.skeleton)
         self.keypoint_flip = mirrored(self.keypoint_names)

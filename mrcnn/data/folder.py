@@ -1,5 +1,6 @@
 """Pictures without annotations: a folder of them, and records that say nothing of what is in them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mrcnn.pictures import read_picture
+from mrcnn.pictures import PictureError, read_picture
 
 
 class PictureFolder(Sequence):
-    """The pictures of a folder and of those within it, by name, each uint8 (3, H, W) as `read_picture` gives it."""
+    """The pictures of a folder and of those within it, by name, each uint8 (3, H, W) as `read_picture` gives it.
 
-    def __init__(self, folder: str | Path):
-        folder = Path(folder)
+    on_error: a picture that cannot be read is a PictureError ("raise"), or has the next one in its place, with a
+    warning ("skip").
+    """
+
+    def __init__(self, folder: str | Path, on_error: str = "raise"):
+        folder, self.on_error = Path(folder), on_error
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder} of pictures")
         self.files = sorted(picture_files(folder))
@@ -26,7 +31,16 @@ class PictureFolder(Sequence):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        return read_picture(self.files[index])
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        for place in range(index, index + len(self)):  # once around
+            try:
+                return read_picture(self.files[place % len(self)])
+            except PictureError as error:
+                if self.on_error == "raise":
+                    raise
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+        raise PictureError(f"none of the {len(self.files)} pictures can be read")
 
 
 def picture_files(folder: Path) -> list[Path]:

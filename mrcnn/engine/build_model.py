@@ -28,9 +28,12 @@ from mrcnn.weights import (
 def trained_model(weights: str, builder: str | None = None) -> MaskRCNN:
     """A model to evaluate or predict with. With ``builder``, ``weights`` is a .pth file of torchvision's model of that
     name, or "COCO_V1", or a file of detectron2's; without, a model file of ours, or "playground" for the one that comes
-    with the package."""
-    if builder is None:
-        return zoo.load_model(weights)
+    with the package. Raises ValueError where a model file is of another builder."""
+    if builder is None or model_file.is_ours(weights):
+        model = zoo.load_model(weights)
+        if builder is not None and zoo.builders_name(builder) != model.builder:
+            raise ValueError(f"{weights} is a {model.builder}, and no {builder} (--model)")
+        return model
     state = read_weights(published_weights(zoo.build(builder).builder, weights))
     if detectron2.recognises(state):
         return zoo.build(builder, weights=weights).eval()

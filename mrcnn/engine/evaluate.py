@@ -87,6 +87,8 @@ def shared_labels(labels: dict[str, list] | None, dataset: Any) -> dict[str, lis
     """
     if labels is None:
         return labels_of(dataset)
+    if labels["categories"] == list(dataset.categories):  # also where two have one name
+        return labels | {"category_ids": [None, *dataset.category_ids[1:]]}
     ids = dict(zip(dataset.categories[1:], dataset.category_ids[1:], strict=True))
     shared = [None, *(ids.get(name) for name in labels["categories"][1:])]
     if ids and not any(number is not None for number in shared):

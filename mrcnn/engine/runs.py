@@ -54,6 +54,10 @@ class DataSource:
 
     def open(self, scenes: int, seed: int) -> Any:
         """The data set; ``scenes`` and ``seed`` are for the playground."""
+        if not self.data:
+            raise ValueError("the name of the folder of pictures is empty")
+        if self.data == "playground" and self.annotations is not None:
+            raise ValueError(f"the playground's scenes have annotations of their own: what is {self.annotations} for?")
         if self.data == "playground":
             return Playground(scenes, seed)
         if self.annotations is None:
@@ -149,7 +153,7 @@ def train_run(
             raise ValueError("patience counts evaluations: give validation pictures (--val-data)")
         if (settings.frozen_stages or settings.last_layers_only) and weights is None and backbone_weights is None:
             say("what is frozen has random weights: there are none to start from")
-        others = None if unlabelled is None else PictureFolder(unlabelled)
+        others = None if unlabelled is None else PictureFolder(unlabelled, source.on_error)
         if others and settings.teacher == "start" and (weights is None or fresh):
             raise ValueError(
                 "the model at the start cannot teach: it has layers of random weights. Train it on the labelled "

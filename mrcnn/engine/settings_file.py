@@ -43,11 +43,13 @@ def read_settings(path: str | Path) -> Wanted:
         if not isinstance(contents, dict):
             raise ValueError(f"it must hold an object with {', '.join(parts)}")
         refuse_unknown(contents, parts, "the file")
+        if not isinstance(contents.get("builder"), str | None):
+            raise ValueError(f"builder must be the name of a model, got {contents['builder']!r}")
         for part in ("model", "train"):
             if not isinstance(contents.get(part, {}), dict):
                 raise ValueError(f"{part} must be an object, got {contents[part]!r}")
         train = contents.get("train", {})
         refuse_unknown(train, [each.name for each in fields(TrainSettings)], "train")
         return Wanted(**contents | {"train": {name: as_tuples(value) for name, value in train.items()}})
-    except (TypeError, ValueError) as error:  # also what json and text decoding raise
+    except (TypeError, ValueError, RecursionError) as error:  # also what json and text decoding raise
         raise ValueError(f"{path} is no settings file of a run: {error}") from error

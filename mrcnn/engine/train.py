@@ -35,6 +35,7 @@ from mrcnn.engine.settings_file import write_settings
 from mrcnn.engine.signals import Stopped, StopRequests
 from mrcnn.files import CheckpointError
 from mrcnn.processor import multiplies_bfloat16
+from mrcnn.validation import is_finite
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 
@@ -273,6 +274,8 @@ class Run:
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
         self.model.eval()
+        if not all(map(is_finite, self.model.parameters())):  # the last step's losses were of the weights before it
+            raise TrainingError(f"after step {self.step} the weights are NaN or infinite: there is no model to keep")
         if self.out is not None and distributed.is_main():
             model_file.save_model(self.model, self.out / "model.pt")
 

@@ -233,3 +233,12 @@ def test_long_run_lengths_are_read_in_linear_time():
         assert run_lengths("1" * count)[:4] == [1, 1, 1, 2]
         seconds.append(time.perf_counter() - began)
     assert seconds[1] < 40 * seconds[0]
+
+
+def test_categories_of_one_name_are_told(tmp_path):
+    """Legal, and most often a mistake: a model that knows one person cannot tell two apart."""
+    data = content()
+    data["categories"].append(dict(data["categories"][0], id=77))
+    name = data["categories"][0]["name"]
+    with pytest.warns(UserWarning, match=rf"categories of one name, {name} \(\d+\), {name} \(77\)"):
+        CocoDataset(*write(tmp_path, data))

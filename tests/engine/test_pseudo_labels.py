@@ -11,7 +11,7 @@ from torch import nn
 import mrcnn
 from mrcnn import boxes as box_maths
 from mrcnn.box_head import BoxSettings, box_losses
-from mrcnn.data import PictureFolder
+from mrcnn.data import PictureError, PictureFolder
 from mrcnn.data.augment import PADDING
 from mrcnn.data.folder import WithoutObjects
 from mrcnn.engine.pseudo_labels import Teacher, pseudo_target
@@ -243,3 +243,20 @@ def test_a_folder_of_pictures(tmp_path):
         PictureFolder(empty)
     with pytest.raises(ValueError, match="there is no folder"):
         PictureFolder(tmp_path / "none")
+
+
+def test_a_broken_picture_of_a_folder_is_passed_over_where_asked_for(tmp_path):
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        Image.new("RGB", (4 + number, 3)).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:40])
+    with pytest.raises(PictureError, match=r"b\.png cannot be read"):
+        PictureFolder(tmp_path)[1]
+    with pytest.warns(UserWarning, match=r"skipped: .*b\.png cannot be read"):
+        assert PictureFolder(tmp_path, "skip")[1].shape == (3, 3, 6), "the next one"
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).write_text("no picture")
+    with (
+        pytest.warns(UserWarning, match="skipped"),
+        pytest.raises(PictureError, match="none of the 3 pictures can be read"),
+    ):
+        PictureFolder(tmp_path, "skip")[2]

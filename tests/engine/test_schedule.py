@@ -74,7 +74,7 @@ def test_a_model_without_anything_to_train_is_refused():
         ({"steps": 1, "milestones": (0.5, "x")}, r"milestones must be of type tuple\[float, ...\], got \(0.5, 'x'\)"),
         ({"steps": 1, "bfloat16": 1}, "bfloat16 must be of type bool, got 1"),
         ({"seconds": -1.0}, "seconds must be more than 0, got -1.0"),
-        ({"steps": 1, "lr": float("nan")}, "lr must be more than 0, got nan"),
+        ({"steps": 1, "lr": float("nan")}, "lr must be more than 0 and at most 1e6, got nan"),
         ({"steps": 1, "optimizer": "adam"}, "optimizer must be 'sgd', 'adamw' or 'muon', got 'adam'"),
         ({"steps": 1, "augment": "spin"}, "augment must be one of none, flip, flip_paste"),
         ({"steps": 1, "schedule": "line"}, "schedule must be"),
@@ -85,6 +85,12 @@ def test_a_model_without_anything_to_train_is_refused():
         ({"steps": 1, "batch_size": 0}, "batch_size must be more than 0"),
         ({"steps": 1, "clip": 0.0}, "clip must be more than 0, or None"),
         ({"steps": 1, "workers": -1}, "workers must be 0 or more"),
+        ({"steps": 1, "lr": 1e300}, "lr must be more than 0 and at most 1e6"),
+        ({"steps": 1, "weight_decay": float("nan")}, "weight_decay must be from 0 to 1e6, got nan"),
+        ({"steps": 1, "weight_decay": -1.0}, "weight_decay must be from 0"),
+        ({"steps": 1, "momentum": 5.0}, "momentum must be from 0 to below 1"),
+        ({"steps": 1, "gamma": -1.0}, "gamma must be more than 0"),
+        ({"steps": 1, "final_lr": -3.0}, "final_lr must be a share of lr"),
     ],
 )
 def test_bad_settings_are_named(wrong, message):

@@ -262,3 +262,15 @@ def test_the_real_model_overfits_one_picture():
         "loss_keypoint",
     }
     assert last["loss"] < 0.6 * first["loss"]
+
+
+def test_weights_that_the_last_step_spoils_are_not_kept(tmp_path, monkeypatch):
+    """Its losses were fine, and nobody looks at the next one's."""
+
+    def spoil(optimizer, *_):
+        optimizer.param_groups[0]["params"][0].data.fill_(torch.nan)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    with pytest.raises(TrainingError, match="after step 1 the weights are NaN or infinite"):
+        train(tiny_model(), Noise(), tiny_settings(steps=1, average=0.0), out=tmp_path)
+    assert not (tmp_path / "model.pt").exists()
