@@ -106,3 +106,18 @@ def test_what_does_not_go_together_is_told(options, message, code, scenes, tmp_p
 def test_the_playground_has_no_epochs(tmp_path, capsys):
     assert run("train", "--data", "playground", "--model", "playground", "--epochs", 1, "--out", tmp_path / "run") == 1
     assert "the playground has no epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "frozen"), [([], 2), (["--frozen-stages", 0], 0)])
+def test_what_a_run_from_a_classifier_freezes_is_what_its_settings_say(scenes, tmp_path, options, frozen):  # noqa: F811
+    torch.manual_seed(0)
+    body = mrcnn.fasterrcnn_resnet50_fpn().backbone.body.state_dict()
+    torch.save(body, tmp_path / "classifier.pth")
+    start = ["--model", "fasterrcnn_resnet50_fpn", "--backbone-weights", tmp_path / "classifier.pth", "--min-size", 64]
+    assert (
+        run("train", *data(scenes), *start, *options, "--steps", 1, "--batch-size", 1, "--out", tmp_path / "run") == 0
+    )
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["train"]["frozen_stages"] == frozen
+    moved = load_model(tmp_path / "run" / "model.pt").backbone.body.state_dict()
+    assert torch.equal(moved["conv1.weight"], body["conv1.weight"]) == (frozen > 0)
+    assert not torch.equal(moved["layer4.0.conv1.weight"], body["layer4.0.conv1.weight"])

@@ -228,7 +228,8 @@ class Run:
             with self._autocast():
                 return parallel(images, targets)
         except ValueError as error:  # a broken target, or numbers so large that a box is no longer one
-            raise TrainingError(f"step {self.step + 1} could not be taken with {_names(targets)}: {error}") from error
+            pictures = _listed([target["image_id"] for target in targets])
+            raise TrainingError(f"step {self.step + 1} could not be taken with {pictures}: {error}") from error
 
     def _check(self, names: Any, values: list[float], own: list[float], targets: list[dict]) -> None:
         """Stops every process when a number is NaN or infinite in one of them."""
@@ -383,20 +384,14 @@ class Run:
     def _parallel(self) -> nn.Module:
         if distributed.world_size() == 1:
             return self.model
-        return DistributedDataParallel(
-            self.model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # `share_buffers` does it, after each step instead of before the next
-        )
+        device_ids = [self.device] if self.device.type == "cuda" else None
+        # `share_buffers` broadcasts them, after each step instead of before the next.
+        return DistributedDataParallel(self.model, device_ids=device_ids, broadcast_buffers=False)
 
     def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
         """Exponential moving average; at first shorter, so that the random start is soon forgotten."""
         decay = min(self.settings.average, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
-
-
-def _names(targets: list[dict]) -> str:
-    return _listed([target["image_id"] for target in targets])
 
 
 def _listed(pictures: list) -> str:
