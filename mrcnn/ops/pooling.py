@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import backend, reference
 from .checks import check_finite, check_flag, check_number, check_same_device, check_tensor, values_visible
@@ -53,7 +54,8 @@ def roi_align(
     sampling_ratio = max(sampling_ratio, -1)  # all below mean the same, also those that no int64 holds
     # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
     rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()
-    if backend.current() == "reference":
+    # Forward-mode differentiation goes through plain PyTorch: the compiled op has a backward only.
+    if backend.current() == "reference" or forward_ad._current_level >= 0:
         return reference.roi_align(features, rois, pooled, spatial_scale, sampling_ratio, aligned)
     return backend.compiled_ops().roi_align(features, rois, spatial_scale, *pooled, sampling_ratio, aligned)
 

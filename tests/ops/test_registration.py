@@ -81,6 +81,21 @@ def test_gradient_of_the_gradient_of_roi_align(implementation, sampling_ratio):
     assert torch.autograd.gradgradcheck(squared, features, **wiggle)
 
 
+def test_forward_mode_differentiation_of_roi_align(implementation):
+    """Pooling is linear: the tangent of the result is the pooled tangent."""
+    torch.manual_seed(0)
+    features, along = torch.randn(2, 2, 3, 5, 6, dtype=torch.float64, device=implementation.device)
+    rois = some_rois(implementation.device, torch.float64)
+
+    def pool(x):
+        return ops.roi_align(x, rois, (2, 3), 0.75, 2, True)
+
+    found, tangent = torch.func.jvp(pool, (features,), (along,))
+    torch.testing.assert_close(found, pool(features))
+    torch.testing.assert_close(tangent, pool(along))
+    assert tangent.abs().max() > 0.1
+
+
 def test_rois_are_constants(implementation):
     features = torch.randn(2, 3, 5, 6, device=implementation.device, requires_grad=True)
     rois = some_rois(implementation.device, torch.float32).requires_grad_()
