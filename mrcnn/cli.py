@@ -63,7 +63,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 @click.option("--out", type=FOLDER, default=Path("runs/demo"), show_default=True, help="Folder for what it leaves.")
 @click.option("--seconds", type=click.FloatRange(1), help="At most so long: fewer steps, learning less.")
 @click.option("--scenes", type=click.IntRange(1), default=200, show_default=True, help="Scenes to evaluate on.")
-@click.option("--seed", type=click.IntRange(0), help="Of the weights and the scenes.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the weights and the scenes.")
 def demo(out: Path, seconds: float | None, scenes: int, seed: int | None) -> None:
     """Train the small joint model on the playground, evaluate it, draw what it sees. Minutes on two CPU cores."""
     from dataclasses import replace
@@ -142,7 +142,7 @@ def augment_help() -> str:
     help=augment_help(),
 )
 @workers_option
-@click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of everything random.  [default: 0]")
 @click.option("--checkpoint-every", type=click.IntRange(0), help="Steps between checkpoints.  [default: 1000]")
 @click.option("--evaluate-every", type=click.IntRange(0), help="Steps between evaluations.")
 @click.option("--patience", type=click.IntRange(1), help="Evaluations without a better AP that end the run.")
