@@ -109,7 +109,7 @@ def test_what_is_no_settings_file_is_told(contents, words, tmp_path):
         ({"builder": "playground"}, ["--model", "maskrcnn_resnet50_fpn"], "the settings are those of playground"),
         ({"builder": "playground", "model": {"rpn": {"nms": 0.5}}}, [], "has no 'nms': did you mean 'nms_iou'?"),
         ({"builder": "playground", "model": {"rpn": {"nms_iou": 7}}}, [], "nms_iou of RPNSettings must be a number"),
-        ({"builder": "playground", "train": {"lr": -1}}, [], "lr must be more than 0, got -1"),
+        ({"builder": "playground", "train": {"lr": -1}}, [], "lr must be more than 0 and at most 1e6, got -1"),
         ({"builder": "playground", "train": {"lr": "fast"}}, [], "lr must be of type float, got 'fast'"),
         (
             {"builder": "playground", "train": {"milestones": [0.5, "x"]}},

@@ -52,7 +52,7 @@ def read_table(path: str | Path) -> list[dict[str, float]]:
     path = Path(path)
     if not path.exists():
         return []
-    text = path.read_text()
+    text = path.read_bytes().decode()  # as it is: half an end of a line is none
     rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
     if not rows:
         return []
