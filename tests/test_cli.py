@@ -398,17 +398,3 @@ def test_help_names_the_commands(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("demo", "train", "eval", "predict", "playground", "export", "doctor"))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--data", "", "--annotations", "x.json"], "the name of the folder of pictures is empty"),
-        (["--data", "playground", "--annotations", "x.json"], "annotations of their own"),
-        (["--data", "playground", "--val-annotations", "x.json"], "those of --val-data"),
-    ],
-)
-def test_data_that_is_only_half_named_is_told(tmp_path, capsys, options, words):
-    options += ["--model", "playground", "--steps", 1, "--out", tmp_path / "out"]
-    assert run("train", *options) != 0
-    assert words in capsys.readouterr().err

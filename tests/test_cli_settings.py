@@ -126,3 +126,17 @@ def test_what_does_not_go_is_told_before_training(contents, options, words, scen
     assert words in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "", "--annotations", "x.json"], "the name of the folder of pictures is empty"),
+        (["--data", "playground", "--annotations", "x.json"], "annotations of their own"),
+        (["--data", "playground", "--val-annotations", "x.json"], "those of --val-data"),
+    ],
+)
+def test_data_that_is_only_half_named_is_told(tmp_path, capsys, options, words):
+    options += ["--model", "playground", "--steps", 1, "--out", tmp_path / "out"]
+    assert run("train", *options) != 0
+    assert words in capsys.readouterr().err

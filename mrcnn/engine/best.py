@@ -9,15 +9,15 @@ def mean_ap(row: dict[str, float]) -> float:
 
 class Best:
     """The best of the rows of metrics.csv by mean AP, of equals the first: its `step` (None: there is none yet) and its
-    `score`; `since` counts the rows after it."""
+    `score`; `since` counts the rows after it. `last`: the step of the latest row, 0 before any."""
 
     def __init__(self) -> None:
         self.step: int | None = None
-        self.score, self.since = -1.0, 0
+        self.score, self.since, self.last = -1.0, 0, 0
 
     def add(self, row: dict[str, float]) -> bool:
         """Whether this next row is better than all before."""
-        better = mean_ap(row) > self.score
+        better, self.last = mean_ap(row) > self.score, int(row["step"])
         if better:
             self.step, self.score, self.since = int(row["step"]), mean_ap(row), 0
         else:

@@ -123,7 +123,6 @@ class Run:
         self.used = 0.0  # seconds used, as all processes agree
         self.best = Best()  # of the evaluations
         self.saved = 0  # the step of the newest checkpoint
-        self.measured = 0  # the step of the last evaluation
         self.damaged: list[Path] = []  # checkpoints that could not be resumed from
         self.buffers: list[Tensor] | None = None  # after the last good step; None while the weights change
         self.started = time.perf_counter()
@@ -248,7 +247,7 @@ class Run:
 
     def _missed_evaluation(self) -> bool:
         """Whether a run that is resumed was stopped after its step, but before the evaluation that was due then."""
-        return self.step > 0 and self._due(self.settings.evaluate_every) and self.measured < self.step
+        return self.step > 0 and self._due(self.settings.evaluate_every) and self.best.last < self.step
 
     def measure(self, evaluate: Evaluate, requests: StopRequests) -> dict[str, float] | None:
         """The row for metrics.csv; None when a request to stop came first."""
@@ -259,7 +258,6 @@ class Run:
             return None
         to_training(self.model)
         self.report.metrics.append(row)
-        self.measured = self.step
         if self.best.add(row) and self.out is not None and distributed.is_main():
             model_file.save_model(self.best_model(), self.out / "best.pt")
         return row
@@ -349,7 +347,6 @@ class Run:
         for row in distributed.from_main(rows):
             if row["step"] <= self.step:  # later ones are measured again
                 self.best.add(row)
-                self.measured = row["step"]
         self._say(f"going on after step {self.step}")
 
     def _farewell(self) -> str:
