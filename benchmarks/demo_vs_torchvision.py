@@ -33,8 +33,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 import mrcnn
 from mrcnn.backbone import make_backbone
-from mrcnn.data import InMemory, Playground
-from mrcnn.engine.demo import DEMO_SCENES, HEADS, SETTINGS, TEST_SEED
+from mrcnn.data import Playground
+from mrcnn.engine.demo import HEADS, SETTINGS, TEST_SEED, training_scenes
 from mrcnn.engine.evaluate import evaluate
 from mrcnn.engine.train import train
 from mrcnn.model import ModelSettings
@@ -129,7 +129,7 @@ def contest(name: str, settings, test: Playground) -> dict:
     torch.manual_seed(settings.seed)
     ours = mrcnn.playground_rcnn(box=HEADS["box"])
     model = ours if name == "ours" else Rival(ours.settings)
-    report = train(model, InMemory(Playground(DEMO_SCENES, seed=settings.seed)), settings)
+    report = train(model, training_scenes(settings.seed), settings)
     metrics = evaluate(model, test)
     print(f"{name}: {report.steps} steps in {report.seconds:.0f} s", metrics, flush=True)
     return {
