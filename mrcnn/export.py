@@ -96,6 +96,8 @@ def check_request(model: MaskRCNN, size: tuple[int, int] | None, opset: int) -> 
         raise TypeError(f"model must be a MaskRCNN, got {describe(model)}")
     if size is not None and not (len(size) == 2 and all(isinstance(side, int) and side >= 1 for side in size)):
         raise ValueError(f"size must be None or (height, width), each at least 1, got {size}")
+    if size is not None and max(size) > 16384:
+        raise ValueError(f"size must be at most 16384 pixels a side, got {size}")
     if opset not in OPSETS:
         raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
 

@@ -3,21 +3,31 @@
 import pytest
 from test_cli import run
 
+from mrcnn.engine.evaluate import gather_detections
+
 HUGE = 10**24
 
 
 @pytest.mark.parametrize(
-    ("option", "words"),
+    ("message", "words"),
     [
-        ("--images", ["playground", "--images", HUGE]),
-        ("--size", ["playground", "--images", 1, "--size", HUGE]),
-        ("--size", ["export", "--weights", "playground", "--size", HUGE, 64]),
-        ("--batch-size", ["predict", "photo.png", "--weights", "playground", "--batch-size", HUGE]),
-        ("--batch-size", ["train", "--model", "playground", "--data", "playground", "--batch-size", HUGE]),
+        ("num_images must be at most 10,000,000", ["playground", "--images", HUGE]),
+        ("size must be at most 16384 pixels", ["playground", "--images", 1, "--size", HUGE]),
+        ("size must be at most 16384 pixels a side", ["export", "--weights", "playground", "--size", HUGE, 64]),
+        ("batch_size must be 1 to 65536", ["predict", "photo.png", "--weights", "playground", "--batch-size", HUGE]),
+        ("num_images must be at most 10,000,000", ["demo", "--scenes", HUGE]),
     ],
 )
-def test_an_absurd_number_is_refused(option, words, tmp_path, capsys):
-    assert run(*words, "--out", tmp_path / "out") == 2
+def test_an_absurd_number_is_refused(message, words, tmp_path, capsys):
+    assert run(*words, "--out", tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert f"Invalid value for '{option}': {HUGE} is not in the range" in said
-    assert not (tmp_path / "out").exists()
+    assert said.startswith(f"mrcnn: {message}")
+    assert str(HUGE) in said
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_so_many_processes_are_not_started():
+    """Without a model or data: what would start them must not be reached."""
+    for workers in (-1, 1025, HUGE):
+        with pytest.raises(ValueError, match=f"workers must be 0 to 1024, got {workers}"):
+            gather_detections(None, None, workers=workers)

@@ -60,10 +60,10 @@ def demo(out: Path, settings: TrainSettings = SETTINGS, test_scenes: int = 200) 
     """
     with checkpoint.hold(out):  # unless another demo is at work there
         forget_checkpoints(out)  # each one starts anew
+    test = Playground(test_scenes, seed=TEST_SEED)
     torch.manual_seed(settings.seed)
     model = zoo.build("playground", **HEADS)
     report = train(model, training_scenes(settings.seed), settings, out=out)
-    test = Playground(test_scenes, seed=TEST_SEED)
     metrics: dict[str, Any] = evaluate(model, test, show_progress=True)
     metrics |= {"train_seconds": round(report.seconds, 1), "train_steps": report.steps}
     draw(model, test, metrics, out)

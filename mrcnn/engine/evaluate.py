@@ -55,6 +55,8 @@ def gather_detections(
     model: nn.Module, dataset: Any, batch_size: int = 8, workers: int = 0, show_progress: bool = False
 ) -> dict[str, list[dict]]:
     """What the model finds in every picture, in COCO's results format, by kind: "bbox", "segm", "keypoints"."""
+    if not 0 <= workers <= 1024:
+        raise ValueError(f"workers must be 0 to 1024, got {workers}")
     # Whole batches are dealt out: how pictures are batched, and so padded, does not depend on the processes.
     batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
     mine = batches[distributed.rank() :: distributed.world_size()]

@@ -60,6 +60,8 @@ def predict(
     """
     if not 0 <= min_score <= 1:
         raise ValueError(f"min_score must be 0 to 1, got {min_score}")
+    if not 1 <= batch_size <= 65536:
+        raise ValueError(f"batch_size must be 1 to 65536, got {batch_size}")
     checked_state(model.state_dict(), "the model")
     files = list(map(Path, files))
     folder = ResultFolder(out, model, save, files)

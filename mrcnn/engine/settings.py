@@ -70,7 +70,7 @@ class TrainSettings:
         rules = [
             ("steps", self.steps is None or self.steps > 0, "more than 0"),
             ("seconds", self.seconds is None or self.seconds > 0, "more than 0"),
-            ("batch_size", self.batch_size > 0, "more than 0"),
+            ("batch_size", 0 < self.batch_size <= 65536, "more than 0 and at most 65536"),
             ("optimizer", self.optimizer in ("sgd", "adamw", "muon"), "'sgd', 'adamw' or 'muon'"),
             ("schedule", self.schedule in ("cosine", "steps"), "'cosine' or 'steps'"),
             ("augment", self.augment in AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS)),
@@ -86,7 +86,7 @@ class TrainSettings:
             ("frozen_stages", 0 <= self.frozen_stages <= 5, "0 to 5 (the stem and four layers)"),
             ("teacher", self.teacher in ("average", "start"), "'average' or 'start'"),
             ("pseudo_score", 0 <= self.pseudo_score <= 1, "a score from 0 to 1"),
-            ("workers", self.workers >= 0, "0 or more"),
+            ("workers", 0 <= self.workers <= 1024, "0 or more, at most 1024"),
             ("checkpoint_every", self.checkpoint_every >= 0, "0 or more"),
             ("evaluate_every", self.evaluate_every >= 0, "0 or more"),
             ("patience", self.patience >= 0, "0 or more"),

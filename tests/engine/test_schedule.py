@@ -85,6 +85,8 @@ def test_a_model_without_anything_to_train_is_refused():
         ({"steps": 1, "batch_size": 0}, "batch_size must be more than 0"),
         ({"steps": 1, "clip": 0.0}, "clip must be more than 0, or None"),
         ({"steps": 1, "workers": -1}, "workers must be 0 or more"),
+        ({"steps": 1, "workers": 1025}, "workers must be 0 or more, at most 1024, got 1025"),
+        ({"steps": 1, "batch_size": 65537}, "batch_size must be more than 0 and at most 65536, got 65537"),
         ({"steps": 1, "lr": 1e300}, "lr must be more than 0 and at most 1e6"),
         ({"steps": 1, "weight_decay": float("nan")}, "weight_decay must be from 0 to 1e6, got nan"),
         ({"steps": 1, "weight_decay": -1.0}, "weight_decay must be from 0"),

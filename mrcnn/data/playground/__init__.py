@@ -144,8 +144,12 @@ class Playground(torch.utils.data.Dataset):
     def __init__(self, num_images: int, seed: int = 0, size: int = 128, style: str = "photo"):
         if num_images < 0 or seed < 0:
             raise ValueError(f"num_images and seed must not be negative; got {num_images} and {seed}")
+        if num_images > 10_000_000:
+            raise ValueError(f"num_images must be at most 10,000,000; got {num_images}")
         if size < 32:
             raise ValueError(f"size must be at least 32 pixels; got {size}")
+        if size > 16384:
+            raise ValueError(f"size must be at most 16384 pixels; got {size}")
         if style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}; got {style!r}")
         self.num_images, self.seed, self.size, self.style = num_images, seed, size, style
