@@ -27,6 +27,7 @@ from mrcnn.data import Playground
 from mrcnn.files import write_whole
 from mrcnn.mask_head import MaskHead
 from mrcnn.model import MaskRCNN
+from mrcnn.settings import SIDE
 from mrcnn.validation import check_images, describe
 
 try:
@@ -94,10 +95,8 @@ def to_onnx(
 def check_request(model: MaskRCNN, size: tuple[int, int] | None, opset: int) -> None:
     if not isinstance(model, MaskRCNN):
         raise TypeError(f"model must be a MaskRCNN, got {describe(model)}")
-    if size is not None and not (len(size) == 2 and all(isinstance(side, int) and side >= 1 for side in size)):
-        raise ValueError(f"size must be None or (height, width), each at least 1, got {size}")
-    if size is not None and max(size) > 16384:
-        raise ValueError(f"size must be at most 16384 pixels a side, got {size}")
+    if size is not None and not (len(size) == 2 and all(map(SIDE.holds, size))):
+        raise ValueError(f"size must be None or (height, width), each {SIDE.expected}, got {size}")
     if opset not in OPSETS:
         raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
 

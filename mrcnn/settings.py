@@ -57,6 +57,11 @@ def maybe(rule: Rule) -> Rule:
     return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.holds(value))
 
 
+SIDE = whole(1, 16384)  # of a picture in pixels, or of a layer in channels or features
+BATCH = whole(1, 65536)  # pictures at once
+WORKERS = whole(0, 1024)  # processes that fetch pictures
+
+
 Share = Annotated[float, number(0, 1)]
 Positive = Annotated[float, POSITIVE := number(1e-6, 1e6)]
 Positives = Annotated[tuple[float, ...], several(POSITIVE, 1, 64)]
@@ -65,9 +70,9 @@ Length = Annotated[float, number(0, 1e6)]  # in pixels
 Count = Annotated[int, COUNT := whole(1, 10**6)]  # of anchors, proposals or detections
 MaybeCount = Annotated[int | None, maybe(COUNT)]
 Cells = Annotated[int, whole(1, 64)]  # of pooled features, along one side
-Width = Annotated[int, WIDTH := whole(1, 16384)]  # of a layer, in channels or features; of a picture, in pixels
-Widths = Annotated[tuple[int, ...], several(WIDTH, 1, 64)]
-MaybeWidths = Annotated[tuple[int, ...], several(WIDTH, 0, 64)]
+Width = Annotated[int, SIDE]
+Widths = Annotated[tuple[int, ...], several(SIDE, 1, 64)]
+MaybeWidths = Annotated[tuple[int, ...], several(SIDE, 0, 64)]
 
 
 class Settings:

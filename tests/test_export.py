@@ -287,7 +287,11 @@ def test_what_is_equal(missing, boxes, equal):
     ("options", "error", "words"),
     [
         ({"opset": 17}, ValueError, "opset must be 18 to 21, got 17"),
-        ({"size": (0, 10)}, ValueError, "size must be None or .height, width., each at least 1, got .0, 10."),
+        (
+            {"size": (0, 10)},
+            ValueError,
+            "size must be None or .height, width., each a whole number from 1 to 16384, got .0, 10.",
+        ),
         ({"size": (30, 40), "pictures": [torch.zeros(3, 40, 30)]}, ValueError, "of the size .30, 40., got one of .40"),
         ({"pictures": []}, TypeError, "images must be a list of at least one tensor"),
         ({"pictures": [torch.zeros(3, 9, 9) * torch.nan]}, ValueError, "must be finite"),

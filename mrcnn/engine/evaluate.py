@@ -25,6 +25,7 @@ from mrcnn.data import collate, labels_of
 from mrcnn.engine import distributed
 from mrcnn.engine.dataloader import start_worker
 from mrcnn.model import evaluating
+from mrcnn.settings import WORKERS
 
 KINDS = ("bbox", "segm", "keypoints")
 
@@ -55,8 +56,8 @@ def gather_detections(
     model: nn.Module, dataset: Any, batch_size: int = 8, workers: int = 0, show_progress: bool = False
 ) -> dict[str, list[dict]]:
     """What the model finds in every picture, in COCO's results format, by kind: "bbox", "segm", "keypoints"."""
-    if not 0 <= workers <= 1024:
-        raise ValueError(f"workers must be 0 to 1024, got {workers}")
+    if not WORKERS.holds(workers):
+        raise ValueError(f"workers must be {WORKERS.expected}, got {workers}")
     # Whole batches are dealt out: how pictures are batched, and so padded, does not depend on the processes.
     batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
     mine = batches[distributed.rank() :: distributed.world_size()]

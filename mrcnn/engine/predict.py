@@ -16,6 +16,7 @@ from mrcnn.data import PictureError
 from mrcnn.data.folder import picture_files
 from mrcnn.engine.result_folder import Picture, ResultFolder
 from mrcnn.pictures import read_frames
+from mrcnn.settings import BATCH
 from mrcnn.video import is_video, read_video, video_length
 from mrcnn.weights import checked_state
 
@@ -60,8 +61,8 @@ def predict(
     """
     if not 0 <= min_score <= 1:
         raise ValueError(f"min_score must be 0 to 1, got {min_score}")
-    if not 1 <= batch_size <= 65536:
-        raise ValueError(f"batch_size must be 1 to 65536, got {batch_size}")
+    if not BATCH.holds(batch_size):
+        raise ValueError(f"batch_size must be {BATCH.expected}, got {batch_size}")
     checked_state(model.state_dict(), "the model")
     files = list(map(Path, files))
     folder = ResultFolder(out, model, save, files)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
+from mrcnn.settings import BATCH, WORKERS
+
 # What the names of `augment` stand for: options of `mrcnn.data.augment.make_augment`. "flip" alone is how the published
 # models were trained; "turn" is for pictures without an up and a down, as those taken from above.
 AUGMENTATIONS: dict[str, dict | None] = {
@@ -70,7 +72,7 @@ class TrainSettings:
         rules = [
             ("steps", self.steps is None or self.steps > 0, "more than 0"),
             ("seconds", self.seconds is None or self.seconds > 0, "more than 0"),
-            ("batch_size", 0 < self.batch_size <= 65536, "more than 0 and at most 65536"),
+            ("batch_size", BATCH.holds(self.batch_size), BATCH.expected),
             ("optimizer", self.optimizer in ("sgd", "adamw", "muon"), "'sgd', 'adamw' or 'muon'"),
             ("schedule", self.schedule in ("cosine", "steps"), "'cosine' or 'steps'"),
             ("augment", self.augment in AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS)),
@@ -86,7 +88,7 @@ class TrainSettings:
             ("frozen_stages", 0 <= self.frozen_stages <= 5, "0 to 5 (the stem and four layers)"),
             ("teacher", self.teacher in ("average", "start"), "'average' or 'start'"),
             ("pseudo_score", 0 <= self.pseudo_score <= 1, "a score from 0 to 1"),
-            ("workers", 0 <= self.workers <= 1024, "0 or more, at most 1024"),
+            ("workers", WORKERS.holds(self.workers), WORKERS.expected),
             ("checkpoint_every", self.checkpoint_every >= 0, "0 or more"),
             ("evaluate_every", self.evaluate_every >= 0, "0 or more"),
             ("patience", self.patience >= 0, "0 or more"),

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from mrcnn.coco_names import KEYPOINT_NAMES, SKELETON
+from mrcnn.settings import whole
 
 from ..masks import tight_boxes
 from ..write import coco_json
@@ -24,6 +25,7 @@ from .shapes import DRAW, RADIUS, backdrop, draw_coin
 
 CATEGORIES = ["background", "person", "ball", "box", "triangle", "star", "ring"]
 PERSON, BALL = 1, 2
+COUNT, SEED, SIZE = whole(0, 10**7), whole(0, 2**63 - 1), whole(32, 16384)  # of scenes; any; of a side, in pixels
 COIN_TABLES = 0.12  # the share of scenes with many discs on a table
 
 
@@ -142,14 +144,9 @@ class Playground(torch.utils.data.Dataset):
     """
 
     def __init__(self, num_images: int, seed: int = 0, size: int = 128, style: str = "photo"):
-        if num_images < 0 or seed < 0:
-            raise ValueError(f"num_images and seed must not be negative; got {num_images} and {seed}")
-        if num_images > 10_000_000:
-            raise ValueError(f"num_images must be at most 10,000,000; got {num_images}")
-        if size < 32:
-            raise ValueError(f"size must be at least 32 pixels; got {size}")
-        if size > 16384:
-            raise ValueError(f"size must be at most 16384 pixels; got {size}")
+        for name, value, rule in (("num_images", num_images, COUNT), ("seed", seed, SEED), ("size", size, SIZE)):
+            if not rule.holds(value):
+                raise ValueError(f"{name} must be {rule.expected}; got {value}")
         if style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}; got {style!r}")
         self.num_images, self.seed, self.size, self.style = num_images, seed, size, style
