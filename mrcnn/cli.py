@@ -128,7 +128,11 @@ def augment_help() -> str:
     help="How many of the backbone's five stages are not trained.  [default: 2 of a ResNet with weights, else 0]",
 )
 @click.option("--last-layers-only", is_flag=True, default=None, help="Train nothing but the last layers of the heads.")
-@click.option("--unlabelled", type=FOLDER, help="More pictures, without labels: a teacher finds what is in them.")
+@click.option(
+    "--unlabelled",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="More pictures, without labels: a teacher finds what is in them.",
+)
 @click.option(
     "--teacher",
     type=click.Choice(["average", "start"]),
@@ -346,8 +350,8 @@ def playground(out: Path, images: int, seed: int, size: int, style: str) -> None
 
 @cli.command()
 @data_options(required=False, playground=False)
-@click.option("--out", type=FILE, default=Path("samples.png"), show_default=True, help="Page of drawn samples.")
-def doctor(data: str | None, annotations: str | None, keypoints: str | None, out: Path) -> None:
+@click.option("--out", type=FILE, help="Page of drawn samples.  [default: samples.png]")
+def doctor(data: str | None, annotations: str | None, keypoints: str | None, out: Path | None) -> None:
     """What was built, what was found, what is missing; with --data and --annotations, the same of a data set."""
     from mrcnn.engine.doctor import data_report, print_machine_report
 
@@ -355,7 +359,7 @@ def doctor(data: str | None, annotations: str | None, keypoints: str | None, out
         print_machine_report(click.echo)
     elif data is None or annotations is None:
         raise click.UsageError("a data set is --data together with --annotations")
-    elif data_report(data, annotations, keypoints, out, click.echo):
+    elif data_report(data, annotations, keypoints, out or Path("samples.png"), click.echo):
         sys.exit(1)
 
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+
+class Output(click.Path):
+    """A file or a folder to write, refused before the work where it could not be written after it: one of the folders
+    on its way is a file, or must not be written in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        folders = path.absolute().parents if self.file_okay else (path, *path.absolute().parents)
+        there = next(folder for folder in folders if os.path.lexists(folder))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            self.fail(f"{path} cannot be written: {there} is no folder to write in", param, ctx)
+        return path
+
+
+FOLDER = Output(file_okay=False, writable=True, path_type=Path)
+FILE = Output(dir_okay=False, writable=True, path_type=Path)
 
 
 def data_options(prefix: str = "", required: bool = True, playground: bool = True) -> Any:
