@@ -23,6 +23,7 @@ from mrcnn.cli_options import (
     workers_option,
 )
 from mrcnn.engine.settings import AUGMENTATIONS
+from mrcnn.errors import sentence
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
@@ -43,20 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop = abort.__cause__
         click.echo(str(stop) or "stopped", err=True)
         status = 128 + getattr(stop, "signal", signal.SIGINT)
-    except _user_errors() as error:
-        if os.environ.get("MRCNN_TRACEBACK") == "1":
+    except Exception as error:
+        told = sentence(error)
+        if told is None or os.environ.get("MRCNN_TRACEBACK") == "1":
             raise
-        click.echo(f"mrcnn: {error}", err=True)
+        click.echo(f"mrcnn: {told}", err=True)
         status = 1
     sys.exit(status)
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message is meant for the user. Evaluated only when one has happened."""
-    from mrcnn.engine.train import TrainingError
-    from mrcnn.files import CheckpointError
-
-    return (CheckpointError, TrainingError, ValueError, OSError, ImportError)
 
 
 @cli.command()
@@ -130,7 +124,7 @@ def augment_help() -> str:
 @click.option("--last-layers-only", is_flag=True, default=None, help="Train nothing but the last layers of the heads.")
 @click.option(
     "--unlabelled",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="More pictures, without labels: a teacher finds what is in them.",
 )
 @click.option(
@@ -275,6 +269,7 @@ def predict(
     files, kinds = find_photographs(photos), [kind.strip() for kind in save.split(",")]
     with distributed.processes(device) as where:
         model = limit(trained_model(weights, builder), **limits).to(where)
+        limit(model, at_least=min_score)  # what is not kept needs no mask, 4 bytes for each pixel of the picture
         begin = time.perf_counter()
         results, complaints, pictures = predict_photos(model, files, out, min_score, batch_size=batch_size, save=kinds)
     took = time.perf_counter() - begin

@@ -14,6 +14,8 @@ class Output(click.Path):
     on its way is a file, or must not be written in."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("it is empty", param, ctx)
         path = super().convert(value, param, ctx)
         folders = path.absolute().parents if self.file_okay else (path, *path.absolute().parents)
         there = next(folder for folder in folders if os.path.lexists(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -10,9 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-
-class CheckpointError(Exception):
-    """A file that cannot be written, read or used; the message is a sentence for the user."""
+from mrcnn.errors import CheckpointError
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> None:
@@ -23,7 +22,8 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> None:
     folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    short = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()  # for the longest name, too
+    temporary = path.with_name(f".{short}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from mrcnn import detectron2
-from mrcnn.files import CheckpointError, write_whole
+from mrcnn.errors import CheckpointError
+from mrcnn.files import write_whole
 from mrcnn.validation import describe
 from mrcnn.weights import checked_state, refuse_differences
 

@@ -1,6 +1,5 @@
 """A picture as a tensor: whatever its form, out comes RGB, or an error that names the file or the argument."""
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from torch import Tensor
 
 from mrcnn.validation import describe
 
-# What Pillow's readers raise on broken files; a decompression bomb is not an OSError.
-READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 ANIMATED = ("GIF", "PNG", "WEBP")  # what may hold a film; other files of several pictures hold one in several sizes
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -62,8 +59,8 @@ def read_picture(file: str | Path, size: tuple[int, int] | None = None) -> torch
             pixels = to_rgb(picture)
     except FileNotFoundError as error:
         raise PictureError(f"{file} is missing") from error
-    except READ_ERRORS as error:
-        raise PictureError(f"{file} cannot be read: {error}") from error
+    except Exception as error:  # on broken files Pillow's readers raise errors of any kind, IndexErrors too
+        raise PictureError(f"{file} cannot be read: {str(error) or type(error).__name__}") from error
     height, width, _ = pixels.shape
     if size is not None and (width, height) != size:
         raise PictureError(f"{file} is {width} x {height} pixels, but its annotations say {size[0]} x {size[1]}")
@@ -83,8 +80,8 @@ def read_frames(file: str | Path) -> Iterator[tuple[int | None, Tensor]]:
                     yield number, torch.from_numpy(to_rgb(frame)).permute(2, 0, 1)
     except FileNotFoundError as error:
         raise PictureError(f"{file} is missing") from error
-    except READ_ERRORS as error:
-        raise PictureError(f"{file} cannot be read: {error}") from error
+    except Exception as error:  # on broken files Pillow's readers raise errors of any kind, IndexErrors too
+        raise PictureError(f"{file} cannot be read: {str(error) or type(error).__name__}") from error
     if not moving:
         yield None, read_picture(file)
 

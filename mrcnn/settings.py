@@ -60,6 +60,7 @@ def maybe(rule: Rule) -> Rule:
 SIDE = whole(1, 16384)  # of a picture in pixels, or of a layer in channels or features
 BATCH = whole(1, 65536)  # pictures at once
 WORKERS = whole(0, 1024)  # processes that fetch pictures
+STEPS = whole(1, 10**9)  # of training; epochs too
 
 
 Share = Annotated[float, number(0, 1)]

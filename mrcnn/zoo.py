@@ -28,7 +28,7 @@ from mrcnn import detectron2, model_file
 from mrcnn.anchors import AnchorSettings
 from mrcnn.backbone import BackboneSettings, freeze_stages
 from mrcnn.box_head import BoxSettings
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 from mrcnn.images import ImageSettings
 from mrcnn.keypoint_head import KeypointSettings
 from mrcnn.mask_head import MaskSettings

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mrcnn.files import CheckpointError, write_whole
+from mrcnn.errors import CheckpointError
+from mrcnn.files import write_whole
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
@@ -20,6 +21,13 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
         write_whole(path, fails)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_longest_name(tmp_path):
+    path = tmp_path / ("n" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 4) + ".png")
+    write_whole(path, lambda file: file.write(b"all"))
+    assert path.read_bytes() == b"all"
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_an_interruption_while_writing_leaves_what_was_there(tmp_path):

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "mrcnn"
 
 # From the lowest: a module imports from its own line and those before it. A package stands for all of its modules.
 ROOMS = (
-    ("settings", "processor", "files", "coco_names"),
+    ("errors", "settings", "processor", "coco_names"),
+    ("files",),
     ("validation",),
     ("pictures",),
     ("video",),

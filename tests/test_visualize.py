@@ -8,7 +8,7 @@ from PIL import Image
 
 from mrcnn import visualize
 from mrcnn.data import labels_of
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 
 DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0)], []])
 LABELS = labels_of(DATASET)

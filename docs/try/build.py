@@ -28,7 +28,8 @@ from PIL import Image
 import mrcnn
 from mrcnn import export, visualize
 from mrcnn.data import Playground
-from mrcnn.files import CheckpointError, write_whole
+from mrcnn.errors import CheckpointError
+from mrcnn.files import write_whole
 from mrcnn.lab.views.pictures import VALUES
 
 HERE = Path(__file__).resolve().parent

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from mrcnn import detectron2, model_file, zoo
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 from mrcnn.model import MaskRCNN, ModelSettings
 from mrcnn.settings import changed
 from mrcnn.weights import (
@@ -51,12 +52,16 @@ def limit(
     min_size: Sequence[int] | None = None,
     max_size: int | None = None,
     detections: int | None = None,
+    at_least: float = 0.0,
 ) -> MaskRCNN:
-    """Changes the size at which a model sees pictures (`ImageSettings`) and how many objects it finds in one at most,
-    also for its model file; None leaves things as they are. Returns the model."""
+    """Changes the size at which a model sees pictures (`ImageSettings`), how many objects it finds in one at most, and
+    the score that they have `at_least`, if it is more than the model asks for; also for its model file. None leaves
+    things as they are. Returns the model."""
     sizes = {"min_size": min_size or None, "max_size": max_size}
     images = {name: value for name, value in sizes.items() if value is not None}
-    box = {} if detections is None else {"detections": detections}
+    below = float(np.nextafter(np.float32(at_least), np.float32(0)))  # the model asks for scores above its own
+    box = {"min_score": max(model.settings.box.min_score, below)}
+    box |= {} if detections is None else {"detections": detections}
     model.settings = changed(model.settings, {"images": images, "box": box})
     model.roi_heads.box = model.settings.box
     return model

@@ -19,7 +19,8 @@ from torch import nn
 
 from mrcnn import model_file
 from mrcnn.engine import distributed
-from mrcnn.files import CheckpointError, clear_parts, write_whole
+from mrcnn.errors import CheckpointError
+from mrcnn.files import clear_parts, write_whole
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from mrcnn.data import collate
 from mrcnn.data.augment import Augment, make_augment, select
 from mrcnn.engine import distributed
 from mrcnn.engine.settings import AUGMENTATIONS
+from mrcnn.pictures import PictureError
 
 
 def mixed_seed(*parts: int | str) -> int:
@@ -113,16 +114,42 @@ def start_worker(_worker: int) -> None:
     os.nice(5)
 
 
-def make_loader(pictures: SeededPictures, steps: Steps, workers: int, pin: bool) -> DataLoader:
-    return DataLoader(
-        pictures,
-        batch_sampler=steps,
+class Telling(Dataset):
+    """A data set that gives a picture's error in its place. Raised in a worker, torch would put the worker's whole
+    traceback into the error's sentence."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except PictureError as error:
+            return error
+
+
+def collate_or_tell(batch: list) -> Any:
+    return next((each for each in batch if isinstance(each, PictureError)), None) or collate(batch)
+
+
+def fetch(dataset: Any, batches: Iterable, workers: int, pin: bool = False) -> Iterator[tuple[list, list]]:
+    """The pictures and targets of each batch of keys. A picture's error is raised here, as it was told."""
+    loader = DataLoader(
+        Telling(dataset),
+        batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_or_tell,
         pin_memory=pin,
         worker_init_fn=start_worker if workers else None,
         prefetch_factor=3 if workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, PictureError):
+            raise batch
+        yield batch
 
 
 def shape_groups(dataset: Any) -> torch.Tensor | None:

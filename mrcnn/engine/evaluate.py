@@ -18,12 +18,11 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mrcnn.data import collate, labels_of
+from mrcnn.data import labels_of
 from mrcnn.engine import distributed
-from mrcnn.engine.dataloader import start_worker
+from mrcnn.engine.dataloader import fetch
 from mrcnn.model import evaluating
 from mrcnn.settings import WORKERS
 
@@ -61,19 +60,13 @@ def gather_detections(
     # Whole batches are dealt out: how pictures are batched, and so padded, does not depend on the processes.
     batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
     mine = batches[distributed.rank() :: distributed.world_size()]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=mine,
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=start_worker if workers else None,
-    )
     device = next(model.parameters()).device
     labels = shared_labels(model.labels, dataset)
     found: dict[str, list[dict]] = {}
     hidden = None if show_progress and distributed.is_main() else True  # None: tqdm looks for a terminal
     with evaluating(model):
-        for images, targets in tqdm(loader, desc="evaluating", unit=" batches", disable=hidden, leave=False):
+        fetched = fetch(dataset, mine, workers)
+        for images, targets in tqdm(fetched, "evaluating", len(mine), unit=" batches", disable=hidden, leave=False):
             results = model([image.to(device) for image in images])
             for result, target in zip(results, targets, strict=True):
                 for kind, entries in to_coco(result, target["image_id"], labels).items():

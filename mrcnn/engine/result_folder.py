@@ -63,6 +63,8 @@ class ResultFolder:
         self.pictures = 0
         self.names: set[str] = set()
         self.photographs = {photograph.resolve() for photograph in photographs}
+        crops = self.path.resolve() / "crops"  # in which it looks at "crops/CATEGORY/NAME-3.png", so NAME's cannot go
+        self.names |= {photo.stem.rpartition("-")[0] for photo in self.photographs if crops in photo.parents}
 
     def add(self, file: Path, pairs: Iterable[tuple[Picture, dict[str, Tensor]]]) -> None:
         """What was found in the pictures of one file."""

@@ -28,6 +28,7 @@ from mrcnn.engine.train import train
 from mrcnn.files import write_json
 from mrcnn.model_file import save_model
 from mrcnn.processor import multiplies_bfloat16
+from mrcnn.settings import STEPS
 from mrcnn.zoo import builders_name
 
 Say = Callable[[str], None]
@@ -111,6 +112,8 @@ def in_steps(epochs: int, dataset: Any, labelled: float) -> int:
     """How many steps of so many pictures it takes to see all pictures of a data set as often."""
     if isinstance(dataset, Playground):
         raise ValueError("the playground has no epochs, its scenes never come twice: give steps or seconds")
+    if not STEPS.holds(epochs):
+        raise ValueError(f"epochs must be {STEPS.expected}, got {epochs}")
     return math.ceil(epochs * len(dataset) / labelled)
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from mrcnn.settings import BATCH, WORKERS
+from mrcnn.settings import BATCH, STEPS, WORKERS
 
 # What the names of `augment` stand for: options of `mrcnn.data.augment.make_augment`. "flip" alone is how the published
 # models were trained; "turn" is for pictures without an up and a down, as those taken from above.
@@ -70,7 +70,7 @@ class TrainSettings:
         if self.steps is None and self.seconds is None:
             raise ValueError("give steps, seconds or both, got neither: how long is the run?")
         rules = [
-            ("steps", self.steps is None or self.steps > 0, "more than 0"),
+            ("steps", self.steps is None or STEPS.holds(self.steps), STEPS.expected),
             ("seconds", self.seconds is None or self.seconds > 0, "more than 0"),
             ("batch_size", BATCH.holds(self.batch_size), BATCH.expected),
             ("optimizer", self.optimizer in ("sgd", "adamw", "muon"), "'sgd', 'adamw' or 'muon'"),

@@ -26,22 +26,18 @@ from mrcnn.data import labels_of
 from mrcnn.engine import checkpoint, distributed
 from mrcnn.engine.best import Best
 from mrcnn.engine.csv_log import CsvLog, Progress, read_table
-from mrcnn.engine.dataloader import Order, SeededPictures, Steps, augmentation, make_loader, mixed_seed, shape_groups
+from mrcnn.engine.dataloader import Order, SeededPictures, Steps, augmentation, fetch, mixed_seed, shape_groups
 from mrcnn.engine.freeze import freeze, to_training
 from mrcnn.engine.pseudo_labels import Teacher, easy_pictures
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.settings_file import write_settings
 from mrcnn.engine.signals import Stopped, StopRequests
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError, TrainingError
 from mrcnn.processor import multiplies_bfloat16
 from mrcnn.validation import is_finite
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
-
-
-class TrainingError(Exception):
-    """A step could not be taken, most often because a loss became NaN; names the term, the step and the pictures."""
 
 
 @dataclass
@@ -161,7 +157,7 @@ class Run:
     def take_step(self, parallel: nn.Module, batches: Any, requests: StopRequests) -> tuple[dict[str, float], bool]:
         """One step of gradient descent: the row for losses.csv, and whether all processes are to stop after it."""
         began = time.perf_counter()
-        images, targets = self._fetch(batches)
+        images, targets = self._next(batches)
         waited = time.perf_counter() - began
         torch.manual_seed(mixed_seed("step", self.settings.seed, self.step, distributed.rank()))
         losses = self._forward(parallel, images, targets)
@@ -196,23 +192,23 @@ class Run:
         """The pictures and targets of each step from the present one on."""
         settings = self.settings
         pictures = SeededPictures(dataset, settings.seed, augmentation(settings.augment, dataset))
-        labelled = self._loader(pictures, self.labelled, self.groups)
+        labelled = self._fetch(pictures, self.labelled, self.groups)
         if self.teacher is None:
             yield from labelled
             return
-        easy = self._loader(easy_pictures(self.unlabelled, settings), settings.batch_size - self.labelled, None)
+        easy = self._fetch(easy_pictures(self.unlabelled, settings), settings.batch_size - self.labelled, None)
         for (images, targets), others in zip(labelled, easy, strict=True):
             with self._autocast():
                 taught, found = self.teacher.teach(*others, self.step)
             yield images + taught, targets + found
 
-    def _loader(self, pictures: SeededPictures, count: int, groups: Tensor | None) -> Any:
-        """The loader of so many of the pictures for each step."""
+    def _fetch(self, pictures: SeededPictures, count: int, groups: Tensor | None) -> Iterator:
+        """So many of the pictures for each step."""
         order = Order(len(pictures), count, self.settings.seed, groups)
         steps = Steps(order, self.step, self.settings.steps)
-        return make_loader(pictures, steps, self.settings.workers, pin=self.device.type == "cuda")
+        return fetch(pictures, steps, self.settings.workers, pin=self.device.type == "cuda")
 
-    def _fetch(self, batches: Any) -> tuple[list[Tensor], list[dict]]:
+    def _next(self, batches: Any) -> tuple[list[Tensor], list[dict]]:
         images, targets = next(batches)
         if self.device.type == "cpu":
             return images, targets

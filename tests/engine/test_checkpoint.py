@@ -11,7 +11,7 @@ from fakes import TinyModel
 from torch import nn
 
 from mrcnn.engine import checkpoint
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 
 
 def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_used(tmp_path):
@@ -44,7 +44,7 @@ import resource, sys, torch
 sys.path.insert(0, sys.argv[2])
 from fakes import TinyModel
 from mrcnn.engine.checkpoint import save_checkpoint
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 model = TinyModel()
 save_checkpoint(sys.argv[1], 5, model, {})
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # from here on the disk is "full"

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mrcnn.engine.csv_log import Table, read_table
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 
 
 def test_rows_of_steps_that_will_come_again_are_taken_out(tmp_path):

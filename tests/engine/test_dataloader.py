@@ -1,10 +1,12 @@
 """Which pictures a step sees, and that their random choices depend on nothing else than (seed, step, picture)."""
 
+import pytest
 import torch
 from fakes import HandMade, Noise
 
+from mrcnn.data import PictureError
 from mrcnn.engine import dataloader
-from mrcnn.engine.dataloader import Order, SeededPictures, Steps, make_loader, mixed_seed, shape_groups
+from mrcnn.engine.dataloader import Order, SeededPictures, Steps, fetch, mixed_seed, shape_groups
 
 
 def test_every_epoch_is_a_new_permutation():
@@ -50,16 +52,33 @@ def test_shape_groups_come_from_the_annotations():
     assert shape_groups(Noise()) is None
 
 
-def fetch(dataset, workers, steps=range(6)):
+def fetched(dataset, workers, steps=range(6)):
     order = Order(len(dataset), 4, seed=5)
-    loader = make_loader(SeededPictures(dataset, seed=5), Steps(order, steps.start, steps.stop), workers, pin=False)
+    loader = fetch(SeededPictures(dataset, seed=5), Steps(order, steps.start, steps.stop), workers)
     return [(torch.stack(images), [target["image_id"] for target in targets]) for images, targets in loader]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_told_as_it_was(workers):
+    """Also by a worker, and in its place: the batch before it comes."""
+
+    class Broken(Noise):
+        def __getitem__(self, index):
+            if index == 7:
+                raise PictureError("7.png is broken")
+            return super().__getitem__(index)
+
+    batches = fetch(Broken(), [[0, 1], [7, 2], [3]], workers)
+    assert len(next(batches)[0]) == 2
+    with pytest.raises(PictureError) as caught:
+        next(batches)
+    assert str(caught.value) == "7.png is broken"
+
+
 def test_pictures_do_not_depend_on_workers_or_on_where_the_run_starts():
-    expected = fetch(Noise(), workers=0)
+    expected = fetched(Noise(), workers=0)
     for workers, steps in ((2, range(6)), (0, range(3, 6)), (1, range(2, 6))):
-        got = fetch(Noise(), workers, steps)
+        got = fetched(Noise(), workers, steps)
         assert len(got) == len(steps)
         for (image, names), (image_expected, names_expected) in zip(got, expected[steps.start :], strict=True):
             assert names == names_expected
@@ -69,12 +88,12 @@ def test_pictures_do_not_depend_on_workers_or_on_where_the_run_starts():
 
 
 def test_shares_of_two_processes_make_the_batch(monkeypatch):
-    expected = fetch(Noise(), workers=0)
+    expected = fetched(Noise(), workers=0)
     monkeypatch.setattr(dataloader.distributed, "world_size", lambda: 2)
     shares = []
     for rank in (0, 1):
         monkeypatch.setattr(dataloader.distributed, "rank", lambda rank=rank: rank)
-        shares.append(fetch(Noise(), workers=0))
+        shares.append(fetched(Noise(), workers=0))
     for (image, names), first, second in zip(expected, *shares, strict=True):
         assert first[1] + second[1] == names
         assert torch.equal(torch.cat([first[0], second[0]]), image)

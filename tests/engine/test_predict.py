@@ -8,12 +8,12 @@ from fakes import HandMade
 from PIL import Image
 
 import mrcnn
-from mrcnn.data import Playground, labels_of
-from mrcnn.engine.build_model import fitted, model_to_train, trained_model
+from mrcnn.data import Playground, labels_of, read_picture
+from mrcnn.engine.build_model import fitted, limit, model_to_train, trained_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
-from mrcnn.engine.predict import find_photographs, found_table, predict
-from mrcnn.files import CheckpointError
+from mrcnn.engine.predict import detect, find_photographs, found_table, predict
+from mrcnn.errors import CheckpointError
 from mrcnn.model_file import save_model
 
 DATASET = HandMade([[(1, [4, 4, 40, 60], 0), (2, [50, 10, 90, 50], 0), (1, [0, 0, 20, 20], 0)]])
@@ -59,6 +59,33 @@ def test_no_photograph_is_written_over(album):
         assert {path: path.read_bytes() for path in before} == before
     assert (folder / "1-2.png").exists()
     assert (folder / "2.png").exists(), "a drawing of 2.jpg, which lies in a folder of its own"
+
+
+def test_no_photograph_is_written_over_by_a_crop(album):
+    """The second photograph lies where a crop of the first would go."""
+    first, second = album / "a" / "1.png", album / "out" / "crops" / "person" / "1-1.png"
+    second.parent.mkdir(parents=True)
+    second.write_bytes((album / "a" / "b" / "c" / "2.jpg").read_bytes())
+    before = second.read_bytes()
+    model = mrcnn.playground_rcnn(pretrained=True)
+    predict(model, [first, second], album / "out", 0.05, save=["crops"])
+    assert second.read_bytes() == before
+    assert list((album / "out" / "crops").glob("*/1-2-1.png")), "the crops of 1.png have another name"
+
+
+def test_what_is_not_kept_is_not_made(album):
+    """A model that is to find only what has at least a score finds that, and the object that has just this."""
+    model = mrcnn.playground_rcnn(pretrained=True)
+    every = detect(model, read_picture(album / "a" / "1.png"))
+    score = sorted(every["scores"].tolist())[len(every["scores"]) // 2]
+    limit(model, at_least=score)
+    sure = detect(model, read_picture(album / "a" / "1.png"))
+    kept = every["scores"] >= score
+    assert 0 < kept.sum() < len(kept)
+    assert torch.equal(sure["boxes"], every["boxes"][kept])
+    assert sure["masks"].shape == every["masks"][kept].shape
+    limit(model, at_least=0.0)
+    assert model.settings.box.min_score == pytest.approx(score), "never less than it asked for"
 
 
 @pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1])

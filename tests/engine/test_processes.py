@@ -16,7 +16,7 @@ from mrcnn.engine import checkpoint
 from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.demo import demo
 from mrcnn.engine.train import train
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 
 HERE = Path(__file__).parent
 

@@ -17,7 +17,7 @@ from mrcnn.engine import checkpoint
 from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.signals import Stopped
 from mrcnn.engine.train import train
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 
 
 @pytest.mark.parametrize("options", [{"average": 0.0, "optimizer": "sgd"}, {"average": 0.9, "optimizer": "adamw"}])

@@ -66,7 +66,7 @@ def test_a_model_without_anything_to_train_is_refused():
     ("wrong", "message"),
     [
         ({}, "give steps, seconds or both, got neither"),
-        ({"steps": 0}, "steps must be more than 0, got 0"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000000000, got 0"),
         ({"steps": 2.5}, r"steps must be of type int \| None, got 2.5"),
         ({"steps": 1, "lr": "fast"}, "lr must be of type float, got 'fast'"),
         ({"steps": 1, "lr": True}, "lr must be of type float, got True"),

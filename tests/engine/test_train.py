@@ -16,8 +16,8 @@ from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.dataloader import Order
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.signals import Stopped
-from mrcnn.engine.train import Run, TrainingError, train
-from mrcnn.files import CheckpointError
+from mrcnn.engine.train import Run, train
+from mrcnn.errors import CheckpointError, TrainingError
 
 
 def test_the_losses_fall(tmp_path):

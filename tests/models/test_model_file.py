@@ -9,7 +9,7 @@ import torch
 import mrcnn
 from mrcnn.data import Playground
 from mrcnn.engine.build_model import model_to_train
-from mrcnn.files import CheckpointError
+from mrcnn.errors import CheckpointError
 from mrcnn.model_file import read, save_model
 from mrcnn.zoo import load_model
 

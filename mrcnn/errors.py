@@ -1,0 +1,20 @@
+"""Errors, and which of them are told in a sentence."""
+
+
+class CheckpointError(Exception):
+    """A file that cannot be written, read or used; the message is a sentence for the user."""
+
+
+class TrainingError(Exception):
+    """A step could not be taken, most often because a loss became NaN; names the term, the step and the pictures."""
+
+
+def sentence(error: Exception) -> str | None:
+    """What to tell a user, or None where only a traceback helps."""
+    if isinstance(error, CheckpointError | TrainingError | ValueError | OSError | ImportError):
+        return str(error)
+    # torch's are RuntimeErrors: "can't allocate memory" on the CPU, "CUDA out of memory" on a GPU.
+    words = str(error) if isinstance(error, RuntimeError) else ""
+    if isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words:
+        return "the memory is not enough: smaller pictures (--max-size) or batches, or fewer detections, need less"
+    return None
