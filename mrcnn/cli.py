@@ -23,6 +23,7 @@ from mrcnn.cli_options import (
     workers_option,
 )
 from mrcnn.engine.settings import AUGMENTATIONS
+from mrcnn.engine.signals import terminated_as_interrupted
 from mrcnn.errors import sentence
 
 
@@ -35,8 +36,10 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and exits: 0; 1 after an error, told in a sentence; 2 for options that do not exist; 130 and 143
     after Ctrl-C and SIGTERM. With MRCNN_TRACEBACK=1 in the environment errors come with their traceback."""
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # None if it was closed, as by `2>&-`
     try:
-        status = cli.main(arguments, prog_name="mrcnn", standalone_mode=False) or 0
+        with terminated_as_interrupted():
+            status = cli.main(arguments, prog_name="mrcnn", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
+from mrcnn.ops.backend import transformed
 from mrcnn.processor import autocast_dtype, multiplies_bfloat16
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -66,7 +66,7 @@ def one_pass(
 
 def possible(x: Tensor, *others: Tensor) -> bool:
     """Whether oneDNN can take this map and these weights: nothing traces or compiles, and nobody wants a gradient."""
-    if not _wanted or torch.compiler.is_compiling() or transformed() or not one_dnn_available():
+    if not _wanted or traced() or transformed() or not one_dnn_available():
         return False
     if x.device.type != "cpu" or x.dtype not in DTYPES or x.numel() == 0:
         return False
@@ -76,9 +76,9 @@ def possible(x: Tensor, *others: Tensor) -> bool:
     return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
-def transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work, which cannot see through oneDNN."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+def traced() -> bool:
+    """Whether somebody writes down what is computed: torch.compile, torch.jit.trace, make_fx, a counter of flops."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 # ---- The weights
@@ -135,8 +135,9 @@ def make_ready(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, x: Tensor) 
 def mark(weight: Tensor, *vectors: Tensor) -> Tensor:
     """A vector that tells the tensors of a layer and its norm from what they were before.
 
-    It is the weight's answer to one fixed input, followed by the other tensors themselves. A change that this does not
-    show, because it drowns in the rounding of a sum over one output's weights, would not show in the layer's answers.
+    It is the weight's answer to one fixed input, followed by the other tensors themselves. What this does not show is a
+    change that drowns in the rounding of a sum over one output's weights: of one weight alone, by less than about 1e-7
+    of the largest beside it. Steps of training change all of them, and by more.
     Version counters would be cheaper, but fused optimisers and changes through `.data` do not raise them.
     """
     rows = weight.flatten(1).float()  # (C', C · h · w)

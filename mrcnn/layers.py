@@ -95,7 +95,10 @@ def is_plain(layer: nn.Module, kind: type) -> bool:
     """Whether a layer is just that: its weights are all that there is to it, and nobody watches it."""
     if type(layer) is not kind or has_hooks(layer):
         return False
-    return kind is nn.Linear or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
+    if kind is nn.Linear:
+        return True
+    pairs = (layer.padding, layer.stride, layer.dilation)  # not "same", nor one number that was set for both sides
+    return layer.padding_mode == "zeros" and all(isinstance(each, tuple) for each in pairs)
 
 
 def is_constant(norm: nn.Module) -> bool:

@@ -94,7 +94,7 @@ def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], source: st
         refuse_differences(model.state_dict(), dict(state))
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)  # step counters of batch norms may be missing, or be left over
 
 
 def checked_labels(labels: Any, num_classes: int) -> dict[str, list] | None:
@@ -105,13 +105,20 @@ def checked_labels(labels: Any, num_classes: int) -> dict[str, list] | None:
     if not isinstance(labels, dict) or not kinds.keys() <= labels.keys():
         raise ValueError(f"labels must be None or a dict of {', '.join(kinds)}; got {describe(labels)}")
     for name, kind in kinds.items():
-        if not isinstance(labels[name], list) or not all(isinstance(each, kind) for each in labels[name]):
+        if not isinstance(labels[name], list) or not all(type(each) is kind for each in labels[name]):
             raise ValueError(f'labels["{name}"] must be a list of {kind.__name__}, got {describe(labels[name])}')
     for name in ("categories", "category_ids"):
         if len(labels[name]) < num_classes:
             raise ValueError(f'labels["{name}"] must be of {num_classes} classes, got {len(labels[name])}')
+    ids = labels["category_ids"][1:]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f'labels["category_ids"] must differ from each other, got {ids!r:.80}')
+    if not all(0 < label < num_classes for label in labels["keypoint_labels"]):
+        raise ValueError(f'labels["keypoint_labels"] must be 1 to {num_classes - 1}, got {labels["keypoint_labels"]}')
     keypoints = len(labels["keypoint_names"])
-    if not all(len(bone) == 2 and all(j in range(keypoints) for j in bone) for bone in labels["skeleton"]):
+    if not all(
+        len(bone) == 2 and all(type(j) is int and 0 <= j < keypoints for j in bone) for bone in labels["skeleton"]
+    ):
         raise ValueError(
             f'labels["skeleton"] must be pairs of keypoints below {keypoints}, got {labels["skeleton"]!r:.80}'
         )

@@ -1,6 +1,7 @@
 """Faults that reach a command from far below come out as one sentence."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from test_cli import data, run, scenes  # noqa: F401
 
+from mrcnn.engine.runs import earlier_metrics
 from mrcnn.errors import sentence
 
 HUGE = 10**400
@@ -91,3 +93,35 @@ def test_a_large_photograph_takes_memory_only_for_what_is_kept(tmp_path, monkeyp
     words = ["predict", "photo.png", "--weights", "playground", "--out", tmp_path]
     assert run(*words, "--min-score", 0.75) == 1
     assert told == [pytest.approx(0.75)]
+
+
+def test_a_request_to_stop_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
+    """SIGTERM in the middle of the third picture."""
+    synced, fsync = [], os.fsync
+
+    def asked(handle):
+        synced.append(handle)
+        if len(synced) == 5:  # a file and its folder each
+            os.kill(os.getpid(), signal.SIGTERM)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", asked)
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("playground", "--images", 9, "--out", tmp_path) == 128 + signal.SIGTERM
+    assert "stopped" in capsys.readouterr().err
+    assert [file.name for file in sorted(tmp_path.rglob("*.*"))] == ["000000.png", "000001.png"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_closed_outputs(tmp_path):
+    """Under `>&- 2>&-` Python has no sys.stdout and no sys.stderr."""
+    Image.effect_noise((40, 30), 50).save(tmp_path / "photo.png")
+    words = f"predict {tmp_path}/photo.png --weights playground --out {tmp_path}/out"
+    assert subprocess.run(f"'{sys.executable}' -m mrcnn {words} >&- 2>&-", shell=True).returncode == 0
+    assert (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("stored", ["[]", "5", "null", '{"train_steps": 3}', "{"])
+def test_metrics_of_another_kind(stored, tmp_path):
+    (tmp_path / "metrics.json").write_text(stored)
+    assert earlier_metrics(tmp_path, 2) == {}

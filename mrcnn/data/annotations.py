@@ -26,6 +26,7 @@ MOST_POLYGONS = 10_000  # of an object
 MOST_PIXELS = 2**31  # of a picture
 LONGEST_RUN = 7  # characters of 5 bits each: 2**34 pixels and a sign
 
+LARGEST_ID = 2**63
 TINY = 1e-6  # of a picture's longer side: a thinner box may be rounded to none by float32, here or when it is scaled
 
 
@@ -209,8 +210,8 @@ def unique(records: list, kind: str, problems: list[str]):
     seen = set()
     for place, record in enumerate(records):
         number = record.get("id") if isinstance(record, dict) else None
-        if type(number) is not int:
-            problems.append(f"{kind} record number {place}: it must have a whole number as its id; got {number!r}")
+        if type(number) is not int or abs(number) >= LARGEST_ID:
+            problems.append(f"{kind} record number {place}: it must have a whole number as its id; got {number!r:.40}")
         elif number in seen:
             problems.append(f"{kind} {number}: there are two with this id")
         else:
@@ -218,10 +219,15 @@ def unique(records: list, kind: str, problems: list[str]):
             yield number, record
 
 
+def is_name(value: object) -> bool:
+    """Whether it is a text, and one that can be written down: JSON can hold half of a character."""
+    return isinstance(value, str) and value != "" and value == value.encode(errors="ignore").decode()
+
+
 def read_categories(records: list, found: Annotations) -> None:
     for number, record in unique(records, "category", found.problems):
         name = record.get("name")
-        if not isinstance(name, str) or not name:
+        if not is_name(name):
             found.problems.append(f"category {number}: it must have a name; got {name!r}")
         elif not (number == 0 and name.lower() == "background"):  # some tools list what COCO leaves unsaid
             found.categories.append(record)
@@ -234,7 +240,7 @@ def read_keypoint_names(records: Iterable[tuple[int, dict]], found: Annotations)
         names, skeleton = record.get("keypoints"), record.get("skeleton") or []
         if not names:
             continue
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list) or not all(map(is_name, names)):
             found.problems.append(f"category {number}: its keypoints must be a list of names; got {names!r}")
         elif found.keypoint_names and found.keypoint_names != names:
             found.problems.append(f"category {number}: its keypoints differ from those of the category before it")

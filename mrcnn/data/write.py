@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
+from mrcnn.files import write_whole
+
 PERSON_KEYS = ("keypoints", "num_keypoints")
 
 
@@ -79,7 +81,7 @@ def write_coco(dataset, out_dir: str | Path, on_picture: Callable[[int], None] =
     def save(image: torch.Tensor, target: dict) -> None:
         nonlocal written
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-        picture.save(out_dir / "images" / f"{target['image_id']:06d}.png")
+        write_whole(out_dir / "images" / f"{target['image_id']:06d}.png", lambda file: picture.save(file, format="PNG"))
         on_picture(written)
         written += 1
 
@@ -95,6 +97,5 @@ def write_coco(dataset, out_dir: str | Path, on_picture: Callable[[int], None] =
     }
     files = {"instances.json": instances} | ({"person_keypoints.json": people} if ids else {})
     for name, content in files.items():
-        half = out_dir / (name + ".part")  # renamed when whole, so that no half-written file is ever read
-        half.write_text(json.dumps(content))
-        half.replace(out_dir / name)
+        text = json.dumps(content)
+        write_whole(out_dir / name, lambda file, text=text: file.write(text.encode()))

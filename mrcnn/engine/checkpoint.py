@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ def save_checkpoint(
     return path
 
 
+def is_whole(training: Any) -> bool:
+    """Whether it has all that `Run.save_checkpoint` writes, of its types."""
+    kinds = {"step": int, "seconds": float, "settings": dict, "optimizer": dict}
+    kinds |= {"weights": Mapping | None, "averaged": int | None}
+    return (
+        isinstance(training, dict)
+        and all(name in training and isinstance(training[name], kind) for name, kind in kinds.items())
+        and training["step"] > 0
+        and 0 <= training["seconds"] < math.inf
+    )
+
+
 def last_checkpoint(folder: str | Path) -> tuple[dict[str, Any] | None, dict[Path, str]]:
     """The contents of the newest checkpoint in a folder that is whole (None: there is no checkpoint at all), and a
     sentence about each newer one that is not. Raises CheckpointError when there are some and none is whole."""
@@ -101,6 +114,8 @@ def last_checkpoint(folder: str | Path) -> tuple[dict[str, Any] | None, dict[Pat
             contents = model_file.read(path)
             if "training" not in contents:
                 raise CheckpointError(f"{path}: a model file, not the checkpoint of a run")
+            if not is_whole(contents["training"]):
+                raise CheckpointError(f"{path}: the state of its run is not as a run writes it")
             return contents, complaints
         except CheckpointError as error:
             complaints[path] = str(error)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mrcnn.errors import CheckpointError
 from mrcnn.files import write_whole
 
 
@@ -48,17 +49,20 @@ class Table:
 
 
 def read_table(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a table; a last row that was cut short is left out."""
+    """The rows of a table; a last row that was cut short is left out. Raises CheckpointError for another kind of file,
+    as one that a spreadsheet has written with semicolons."""
     path = Path(path)
     if not path.exists():
         return []
-    text = path.read_bytes().decode()  # as it is: half an end of a line is none
-    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-    if not rows:
-        return []
-    header = rows[0]
-    whole = [row for row in rows[1:] if len(row) == len(header)]
-    return [{name: float(value) for name, value in zip(header, row, strict=True) if value} for row in whole]
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # as it is: half an end of a line is none
+        rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
+        if rows and "step" not in rows[0]:
+            raise ValueError("it has no column step")
+        whole = [row for row in rows[1:] if len(row) == len(rows[0])]
+        return [{name: float(value) for name, value in zip(rows[0], row, strict=True) if value} for row in whole]
+    except (ValueError, csv.Error) as error:
+        raise CheckpointError(f"{path} is not as a run writes it ({error}): put it right, or out of the way") from error
 
 
 class CsvLog:

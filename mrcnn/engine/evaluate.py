@@ -172,9 +172,12 @@ def judge(ground_truth: dict, detections: dict[str, list[dict]]) -> dict[str, Ju
 def prepared(ground_truth: dict, kind: str) -> dict:
     """The ground truth as pycocotools needs it for one kind; without annotations if it has none of that kind.
 
-    pycocotools writes into what it is given, so it gets copies.
+    pycocotools writes into what it is given, so it gets copies; numbered from 1, as it takes an object whose id is 0
+    for one that nothing has found.
     """
-    annotations = [dict(annotation) for annotation in ground_truth["annotations"]]
+    annotations = [
+        annotation | {"id": number} for number, annotation in enumerate(ground_truth["annotations"], start=1)
+    ]
     has = [_has(annotation, kind) for annotation in annotations]
     if not any(has):
         annotations = []

@@ -192,7 +192,9 @@ def earlier_metrics(out: Path, steps: int) -> dict[str, Any]:
         stored = json.loads((out / "metrics.json").read_text())
     except (OSError, ValueError):
         return {}
-    return {kind: stored[kind] for kind in KINDS if kind in stored} if stored.get("train_steps") == steps else {}
+    if not isinstance(stored, dict) or stored.get("train_steps") != steps:
+        return {}
+    return {kind: stored[kind] for kind in KINDS if kind in stored}
 
 
 def finish(model: torch.nn.Module, test: Any, metrics: dict[str, Any], out: Path, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: finish the step, write a checkpoint, then stop."""
+"""Ctrl-C and SIGTERM: a command puts away what is half done; a run finishes its step and writes a checkpoint first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,23 @@ class Stopped(KeyboardInterrupt):
         self.signal = number
 
 
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Within this context SIGTERM raises an exception, as Ctrl-C does: half-written files are then removed."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped("stopped", number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class StopRequests:
     """Within this context SIGINT and SIGTERM only set ``requested``; a second one interrupts at once."""
 
@@ -26,7 +43,7 @@ class StopRequests:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequests:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._request)
         return self

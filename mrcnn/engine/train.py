@@ -335,7 +335,10 @@ class Run:
             model_file.load_weights(self.model, training["weights"], source)
             model_file.load_weights(self.average.module, contents["state_dict"], source)
             self.average.n_averaged.fill_(training["averaged"])
-        self.optimizer.load_state_dict(training["optimizer"])
+        try:
+            self.optimizer.load_state_dict(training["optimizer"])
+        except Exception as error:  # of whatever kind: torch looks at little before it goes ahead
+            raise CheckpointError(f"{source}: the optimizer's state is not as a run writes it") from error
         self.step = self.saved = training["step"]
         self.used = training["seconds"]
         self.started = time.perf_counter() - self.used

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch.autograd import forward_ad
 
 from mrcnn.processor import vector_bits
 
@@ -52,6 +53,13 @@ _vector_bits = _limit_vectors() if _problems["native"] is None else None
 def available(backend: str) -> bool:
     """Whether `use_backend(backend)` would work here."""
     return backend == "reference" or (backend in _LIBRARIES and _problems[backend] is None)
+
+
+def transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which sees through plain PyTorch only."""
+    return forward_ad._current_level >= 0 or (
+        not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 def namespaces() -> list[str]:

@@ -20,8 +20,9 @@ def check_tensor(name: str, value, shape: str, ndim: int, last: int | None = Non
     """`value` must be a dense tensor of `ndim` dimensions, the last of size `last`, of one of `dtypes`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor {shape}; got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor; got {str(value.layout).removeprefix('torch.')}")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "a nested one" if value.is_nested else str(value.layout).removeprefix("torch.")
+        raise TypeError(f"{name} must be a dense tensor; got {kind}")
     if value.dim() != ndim or (last is not None and value.shape[-1] != last):
         raise ValueError(f"{name} must have shape {shape}; got {tuple(value.shape)}")
     if value.dtype not in dtypes:

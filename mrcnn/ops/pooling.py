@@ -1,14 +1,16 @@
 """RoIAlign: from boxes of any size to feature maps of one size (Mask R-CNN, section 3; He et al. 2017)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from . import backend, reference
 from .checks import check_finite, check_flag, check_number, check_same_device, check_tensor, values_visible
+
+WHOLE = (Integral, torch.SymInt)  # numpy's are, and those of a size that is left open while a graph is captured
 
 
 def roi_align(
@@ -51,22 +53,22 @@ def roi_align(
     spatial_scale = check_number("spatial_scale", spatial_scale)
     check_flag("aligned", aligned)
     _check(features, rois, spatial_scale, sampling_ratio)
-    sampling_ratio = max(sampling_ratio, -1)  # all below mean the same, also those that no int64 holds
+    sampling_ratio = max(int(sampling_ratio), -1)  # all below mean the same, also those that no int64 holds
     # Coordinates never in half precision: a float16 cannot tell pixel 2049 from pixel 2048.
-    rois = rois.to(reference.accumulate_dtype(features.dtype)).contiguous()
-    # Forward-mode differentiation goes through plain PyTorch: the compiled op has a backward only.
-    if backend.current() == "reference" or forward_ad._current_level >= 0:
+    rois = rois.detach().to(reference.accumulate_dtype(features.dtype)).contiguous()
+    # torch.func and forward-mode differentiation go through plain PyTorch: the compiled op has a backward only.
+    if backend.current() == "reference" or backend.transformed():
         return reference.roi_align(features, rois, pooled, spatial_scale, sampling_ratio, aligned)
     return backend.compiled_ops().roi_align(features, rois, spatial_scale, *pooled, sampling_ratio, aligned)
 
 
 def _pair(output_size) -> tuple[int, int]:
-    pair = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    if len(pair) != 2 or min(pair) < 1:
+    pair = tuple(output_size) if isinstance(output_size, Iterable) else (output_size, output_size)
+    if len(pair) != 2 or not all(isinstance(each, WHOLE) and each >= 1 for each in pair):
         raise ValueError(f"output_size must be one or two whole numbers of at least 1; got {output_size}")
     if pair[0] * pair[1] > reference.MOST_BINS:
         raise ValueError(f"output_size must be at most {reference.MOST_BINS} bins; got {pair[0]} x {pair[1]}")
-    return pair
+    return tuple(int(each) if isinstance(each, Integral) else each for each in pair)
 
 
 def _as_one_tensor(rois, features: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ def _check(features: Tensor, rois: Tensor, spatial_scale: float, sampling_ratio:
     check_same_device("rois", rois, "features", features)
     if not 0 < spatial_scale < math.inf:
         raise ValueError(f"spatial_scale must be finite and above 0; got {spatial_scale}")
-    if not isinstance(sampling_ratio, int) or sampling_ratio > reference.MOST_SAMPLES:
+    if not isinstance(sampling_ratio, Integral) or sampling_ratio > reference.MOST_SAMPLES:
         raise ValueError(
             f"sampling_ratio must be a whole number of at most {reference.MOST_SAMPLES}; got {sampling_ratio}"
         )

@@ -101,6 +101,8 @@ def test_no_readable_picture_at_all(tmp_path):
 NOT_A_NUMBER = float("nan")
 FAULTS = [
     (changed("images", 1, id="8"), "image record number 1: it must have a whole number as its id"),
+    (changed("images", 1, id=2**63), "image record number 1: it must have a whole number as its id; got 92233"),
+    (changed("annotations", 0, id=-(10**400)), "annotation record number 0: it must have a whole number as its id"),
     (changed("images", 1, id=7), "image 7: there are two with this id"),
     (changed("images", 1, file_name=None), "image 8: it must have a file_name"),
     (changed("images", 1, width=0), "image 8: width and height must be positive"),
@@ -108,6 +110,8 @@ FAULTS = [
     (changed("images", 1, width=2**20, height=2**11), "image 8: it must have fewer than 2³¹ pixels"),
     (changed("categories", 0, id=1), "category 1: there are two with this id"),
     (changed("categories", 0, name=None), "category 18: it must have a name"),
+    (changed("categories", 0, name="dog\ud800"), r"category 18: it must have a name; got 'dog\\ud800'"),
+    (changed("categories", 1, keypoints=["\udfff"]), "category 1: its keypoints must be a list of names"),
     (changed("categories", 1, skeleton=[[1, 4]]), "category 1: its skeleton must be pairs of keypoints from 1 to 3"),
     (changed("categories", 1, skeleton=5), "category 1: its skeleton must be pairs of keypoints from 1 to 3"),
     (changed("categories", 1, skeleton=[[1, 2], 5]), "category 1: its skeleton must be pairs of keypoints"),

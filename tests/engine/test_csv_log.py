@@ -32,6 +32,20 @@ def test_a_number_that_was_cut_short_is_none(tmp_path):
         assert read_table(path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 6.1e-05}]
 
 
+def test_a_spreadsheets_mark_is_passed_over(tmp_path):
+    (tmp_path / "losses.csv").write_bytes(b"\xef\xbb\xbfstep,loss\r\n1,0.5\r\n")
+    assert read_table(tmp_path / "losses.csv") == [{"step": 1, "loss": 0.5}]
+
+
+@pytest.mark.parametrize(
+    "text", [b"step;loss\r\n1;0,5\r\n", b"step,loss\n1,abc\n", b"step,loss\n1,\xe9\n", bytes(40) + b"\n"]
+)
+def test_another_kind_of_file_is_told(text, tmp_path):
+    (tmp_path / "losses.csv").write_bytes(text)
+    with pytest.raises(CheckpointError, match=r"losses\.csv is not as a run writes it .*: put it right"):
+        read_table(tmp_path / "losses.csv")
+
+
 def test_taking_out_rows_loses_none_where_the_disk_is_full(tmp_path, monkeypatch):
     path = tmp_path / "metrics.csv"
     path.write_text("step,bbox/AP\n2,0.5\n4,0.6\n")

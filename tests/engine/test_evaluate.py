@@ -44,6 +44,17 @@ def test_perfect_predictions_have_an_ap_of_one(dataset, capfd):
     assert capfd.readouterr() == ("", ""), "pycocotools must not print"
 
 
+@pytest.mark.parametrize("first", [0, -3, 2**62])
+def test_ids_of_objects_are_names_only(first, dataset, monkeypatch):
+    """pycocotools takes an object with the id 0 for none; many programs count from 0."""
+    truth = dataset.coco()
+    truth["annotations"] = [one | {"id": first + place} for place, one in enumerate(truth["annotations"])]
+    monkeypatch.setattr(dataset, "coco", lambda: truth)
+    metrics = evaluate(Oracle(answers(dataset)), dataset, batch_size=3)
+    for kind in metrics:
+        assert metrics[kind]["AP"] == metrics[kind]["AR"] == pytest.approx(1.0), kind
+
+
 def test_a_precision_worked_out_by_hand():
     """Two balls. Found in the order of scores: one right, one wrong, one right.
 

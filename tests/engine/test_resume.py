@@ -193,3 +193,14 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert same(first.state_dict(), second.state_dict())
     assert report.steps == 3
     assert len(read_table(tmp_path / "losses.csv")) == 3
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"state": 5, "param_groups": []}, {"state": {}, "param_groups": [{}]}])
+def test_an_optimizers_state_of_another_kind_is_told(optimizer, tmp_path):
+    train(tiny_model(), Noise(), tiny_settings(steps=1), out=tmp_path)
+    path = tmp_path / "checkpoint-00000001.pt"
+    contents = torch.load(path, weights_only=True)
+    contents["training"]["optimizer"] = optimizer
+    torch.save(contents, path)
+    with pytest.raises(CheckpointError, match="the optimizer's state is not as a run writes it"):
+        train(tiny_model(), Noise(), tiny_settings(steps=2), out=tmp_path, resume=True)

@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 import mrcnn
 from mrcnn import fused_conv, processor
@@ -280,6 +282,30 @@ def test_torch_compile_and_export_see_plain_layers():
         for strict in (True, False):
             exported = torch.export.export(made, (X,), strict=strict).module()
             torch.testing.assert_close(exported(X), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_who_writes_down_what_is_computed_sees_plain_layers():
+    made = block()
+    expected = plainly(made, X).float()
+    traced = torch.jit.trace(made, X, check_trace=False)  # which would call it once more, untraced
+    torch.testing.assert_close(traced(X), expected, rtol=1e-4, atol=1e-4)
+    graph = make_fx(made)(X)
+    torch.testing.assert_close(graph(X), expected, rtol=1e-4, atol=1e-4)
+    assert "aten.convolution" in graph.code
+    with FlopCounterMode(display=False) as counter:
+        made(X)
+    assert counter.get_total_flops() == 2 * expected.numel() * 16 * 9  # to multiply and to add
+    assert kept(made) == 0
+
+
+@pytest.mark.parametrize("name", ["padding", "stride", "dilation"])
+def test_one_number_for_both_sides(name):
+    """torch's constructor makes a pair of it; who sets it afterwards need not."""
+    made = block()
+    setattr(made[0], name, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(made(X), plainly(made, X).float(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_switch():

@@ -127,6 +127,7 @@ LABELS = {
     "skeleton": [],
     "keypoint_labels": [],
 }
+NINE = LABELS | {"categories": ["c"] * 9, "category_ids": list(range(9))}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,12 @@ LABELS = {
         (["labels"], LABELS | {"categories": "background"}, r'labels\["categories"\] must be a list of str'),
         (["labels"], LABELS | {"category_ids": [None]}, r'labels\["category_ids"\] must be a list of int'),
         (["labels"], LABELS, r'labels\["categories"\] must be of \d classes, got 1'),
-        (["labels"], LABELS | {"categories": ["c"] * 9, "category_ids": [1] * 9, "skeleton": [[0, 1]]}, "skeleton"),
+        (["labels"], NINE | {"skeleton": [[0, 1]]}, "skeleton"),
+        (["labels"], NINE | {"keypoint_names": ["a", "b"], "skeleton": [[True, False]]}, "skeleton"),
+        (["labels"], NINE | {"keypoint_names": ["a", "b"], "skeleton": [[0.0, 1.0]]}, "skeleton"),
+        (["labels"], NINE | {"category_ids": [0, *[7] * 8]}, r'labels\["category_ids"\] must differ'),
+        (["labels"], NINE | {"keypoint_labels": [99]}, r'labels\["keypoint_labels"\] must be 1 to \d, got \[99\]'),
+        (["labels"], NINE | {"keypoint_labels": [True]}, r'labels\["keypoint_labels"\] must be a list of int'),
     ],
 )
 def test_what_is_of_a_wrong_kind_inside_is_told(saved, tmp_path, keys, value, message):
@@ -162,6 +168,11 @@ def test_what_is_of_a_wrong_kind_inside_is_told(saved, tmp_path, keys, value, me
     assert "\n" not in str(told.value)
     with pytest.raises(CheckpointError, match=rf"spoiled\.pt.*{message}"):
         model_to_train(Playground(1), None, str(path))
+
+
+def test_step_counters_of_batch_norms_may_be_left_over(saved, tmp_path):
+    path = spoiled(saved, tmp_path, "state_dict", "bn.num_batches_tracked", value=torch.tensor(1.0))
+    assert load_model(path).state_dict().keys() == load_model(saved[1]).state_dict().keys()
 
 
 def test_a_model_unknown_to_this_version_is_told(saved, tmp_path):

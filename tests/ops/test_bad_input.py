@@ -71,6 +71,10 @@ CASES = {  # op, arguments, the kind of error, its sentence
         ValueError,
         "output_size must be one or two whole numbers of at least 1",
     ),
+    "a fraction of a bin": (
+        *("roi_align", (FEATURES, ROIS, (2.0, 2.0)), ValueError),
+        "output_size must be one or two whole numbers of at least 1; got (2.0, 2.0)",
+    ),
     "three sizes": (
         "roi_align",
         (FEATURES, ROIS, (2, 2, 2)),
@@ -130,6 +134,10 @@ CASES = {  # op, arguments, the kind of error, its sentence
         (BOXES.to_sparse(), SCORES, 0.5),
         TypeError,
         "boxes must be a dense tensor; got sparse_coo",
+    ),
+    "boxes nested": (
+        *("nms", (torch.nested.nested_tensor([BOXES, BOXES[:1]]), SCORES, 0.5), TypeError),
+        "boxes must be a dense tensor; got a nested one",
     ),
     "groups of floats": ("batched_nms", (BOXES, SCORES, SCORES, 0.5), TypeError, "groups must be of dtype int64,"),
     "one group": (

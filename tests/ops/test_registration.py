@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from layouts import lay_out
@@ -96,9 +97,32 @@ def test_forward_mode_differentiation_of_roi_align(implementation):
     assert tangent.abs().max() > 0.1
 
 
+def test_whole_numbers_of_numpys(implementation):
+    features = torch.randn(2, 3, 5, 6, device=implementation.device)
+    rois = some_rois(implementation.device, torch.float32)
+    found = ops.roi_align(features, rois, np.int64(3), 1.0, np.int32(2))
+    assert torch.equal(found, ops.roi_align(features, rois, (3, 3), 1.0, 2))
+    assert torch.equal(found, ops.roi_align(features, rois, np.array([3, 3]), 1.0, 2))
+
+
+def test_torch_func_sees_through_roi_align(implementation):
+    """Pooling is linear, so its Jacobian at any features is what it makes of each unit vector."""
+    rois = some_rois(implementation.device, torch.float64)
+
+    def pool(x):
+        return ops.roi_align(x, rois, (2, 3), 0.75, 2, True)
+
+    features = torch.rand(2, 1, 3, 4, dtype=torch.float64, device=implementation.device)
+    units = torch.eye(24, dtype=torch.float64, device=implementation.device).reshape(24, 2, 1, 3, 4)
+    expected = torch.stack([pool(unit) for unit in units], -1).reshape(*pool(features).shape, 2, 1, 3, 4)
+    torch.testing.assert_close(torch.func.jacrev(pool)(features), expected)
+    assert expected.abs().max() > 0.1
+
+
 def test_rois_are_constants(implementation):
     features = torch.randn(2, 3, 5, 6, device=implementation.device, requires_grad=True)
     rois = some_rois(implementation.device, torch.float32).requires_grad_()
+    assert not ops.roi_align(features.detach(), rois, 2).requires_grad
     ops.roi_align(features, rois, 2).sum().backward()
     assert features.grad is not None
     assert rois.grad is None
