@@ -17,6 +17,8 @@ class Output(click.Path):
         if not value:
             self.fail("it is empty", param, ctx)
         path = super().convert(value, param, ctx)
+        if self.file_okay and path.exists() and not path.is_file():
+            self.fail(f"{path} is a device or a pipe: name a file", param, ctx)
         folders = path.absolute().parents if self.file_okay else (path, *path.absolute().parents)
         there = next(folder for folder in folders if os.path.lexists(folder))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

@@ -13,8 +13,7 @@ def sentence(error: Exception) -> str | None:
     """What to tell a user, or None where only a traceback helps."""
     if isinstance(error, CheckpointError | TrainingError | ValueError | OSError | ImportError):
         return str(error)
-    # torch's are RuntimeErrors: "can't allocate memory" on the CPU, "CUDA out of memory" on a GPU.
-    words = str(error) if isinstance(error, RuntimeError) else ""
-    if isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words:
+    # torch says "can't allocate memory" or "CUDA out of memory", onnxruntime "Failed to allocate memory".
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
         return "the memory is not enough: smaller pictures (--max-size) or batches, or fewer detections, need less"
     return None

@@ -18,12 +18,14 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> None:
     """Calls ``write(file)`` so that ``path`` afterwards holds all of it, or what it held before.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the name: whoever looks,
-    even after a power cut, finds the old file or the new one. Raises CheckpointError when the disk is full or the
-    folder cannot be written.
+    even after a power cut, finds the old file or the new one. Raises CheckpointError when the disk is full, the folder
+    cannot be written, or what has the name is no file.
     """
     path = Path(path)
     short = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()  # for the longest name, too
     temporary = path.with_name(f".{short}.{os.getpid()}.part")
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"could not write {path}: it is a folder, a device or a pipe, and stays what it is")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -9,6 +9,7 @@ A model file says how to build its model again and what its labels mean::
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected a model file written by mrcnn (for detectron2's, {NAME_IT})")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
+        lost = damaged_record(path)
     except Exception as error:  # whatever the bytes make the unpickler do, the file is not one of ours
         raise CheckpointError(f"{path}: {_what_is_wrong(path)}") from error
+    if lost:
+        raise CheckpointError(f"{path}: the file is damaged (in {lost})")
     if not isinstance(contents, Mapping) or contents.get("format") != FORMAT:
         found = "a state dict" if _is_state_dict(contents) else f"a {type(contents).__name__}"
         raise CheckpointError(
@@ -63,6 +67,12 @@ def read(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     return dict(contents)
+
+
+def damaged_record(path: Path) -> str | None:
+    """The first record of torch.save's archive that is not as it was written, if any; torch.load does not look."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def is_ours(path: str | Path) -> bool:

@@ -1,5 +1,6 @@
 """A picture as a tensor: whatever its form, out comes RGB, or an error that names the file or the argument."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 class PictureError(ValueError):
     """A picture that is missing, broken, or of another size than its annotations say."""
+
+
+def check_is_file(file: str | Path) -> None:
+    """Raises PictureError for one that is missing, and for a pipe, which might be waited for without end."""
+    if not os.path.exists(file):
+        raise PictureError(f"{file} is missing")
+    if not os.path.isfile(file):
+        raise PictureError(f"{file} is no file")
 
 
 def to_tensor(picture: Any) -> Tensor:
@@ -49,6 +58,7 @@ def read_picture(file: str | Path, size: tuple[int, int] | None = None) -> torch
     `size` (width, height), what the annotations say, fits only the picture as it was stored. PictureError when the
     file cannot be read whole, or is of another size.
     """
+    check_is_file(file)
     try:
         with Image.open(file) as opened:
             picture = opened
@@ -57,8 +67,6 @@ def read_picture(file: str | Path, size: tuple[int, int] | None = None) -> torch
                 if size is None or turned.size == size or opened.size != size:
                     picture = turned
             pixels = to_rgb(picture)
-    except FileNotFoundError as error:
-        raise PictureError(f"{file} is missing") from error
     except Exception as error:  # on broken files Pillow's readers raise errors of any kind, IndexErrors too
         raise PictureError(f"{file} cannot be read: {str(error) or type(error).__name__}") from error
     height, width, _ = pixels.shape
@@ -72,14 +80,13 @@ def read_frames(file: str | Path) -> Iterator[tuple[int | None, Tensor]]:
 
     Raises PictureError where the file, or one of its frames, cannot be read.
     """
+    check_is_file(file)
     try:
         with Image.open(file) as opened:
             moving = opened.format in ANIMATED and getattr(opened, "is_animated", False)
             if moving:
                 for number, frame in enumerate(ImageSequence.Iterator(opened), start=1):
                     yield number, torch.from_numpy(to_rgb(frame)).permute(2, 0, 1)
-    except FileNotFoundError as error:
-        raise PictureError(f"{file} is missing") from error
     except Exception as error:  # on broken files Pillow's readers raise errors of any kind, IndexErrors too
         raise PictureError(f"{file} cannot be read: {str(error) or type(error).__name__}") from error
     if not moving:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mrcnn.files import write_whole
-from mrcnn.pictures import PictureError
+from mrcnn.pictures import PictureError, check_is_file
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 
@@ -30,6 +30,7 @@ def read_video(file: str | Path) -> Iterator[Tensor]:
     Raises PictureError for a file that is missing, no video, or of fewer frames than it says.
     """
     with_av = load_av()
+    check_is_file(file)
     count = 0
     try:
         with with_av.open(str(file)) as container:
@@ -40,8 +41,6 @@ def read_video(file: str | Path) -> Iterator[Tensor]:
                 image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
                 yield image.rot90(frame.rotation // 90, (1, 2))  # as telephones store them: turned
             promised = stream.frames
-    except FileNotFoundError as error:
-        raise PictureError(f"{file} is missing") from error
     except with_av.FFmpegError as error:
         raise PictureError(f"{file} cannot be read{f' after frame {count}' * bool(count)}: {error.strerror}") from error
     if count < max(promised, 1):
@@ -51,6 +50,7 @@ def read_video(file: str | Path) -> Iterator[Tensor]:
 def video_length(file: str | Path) -> tuple[int, Fraction]:
     """How many frames a video says it has, 0 where it does not, and how many it shows in a second."""
     with_av = load_av()
+    check_is_file(file)
     try:
         with with_av.open(str(file)) as container:
             stream = video_stream(container, file)

@@ -161,7 +161,7 @@ def read_weights(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is not a weights file, or was cut short: {error}") from error
+        raise ValueError(f"{path} is not a weights file, or was cut short: expected what torch.save writes") from error
     return checked_state(unwrapped(contents), str(path))
 
 

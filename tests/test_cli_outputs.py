@@ -38,6 +38,15 @@ def test_a_folder_that_must_not_be_written_in(command, tmp_path, capsys, monkeyp
     assert not list(forbidden.iterdir())
 
 
+@pytest.mark.parametrize("command", ["eval", "export"])
+def test_a_pipe_stays_a_pipe(command, tmp_path, capsys):
+    """As does a device: who asks for /dev/null must not find a file there."""
+    os.mkfifo(tmp_path / "pipe")
+    assert run(*COMMANDS[command], "--out", tmp_path / "pipe") == 2
+    assert f"{tmp_path / 'pipe'} is a device or a pipe: name a file" in capsys.readouterr().err
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_file_in_a_forbidden_folder(tmp_path, capsys, monkeypatch):
     """A file is written under another name first, so that its being there is no help."""
     allowed, file = os.access, tmp_path / "metrics.json"

@@ -23,6 +23,13 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_what_is_no_file_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="pipe: it is a folder, a device or a pipe, and stays"):
+        write_whole(tmp_path / "pipe", lambda file: file.write(b"all"))
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_the_longest_name(tmp_path):
     path = tmp_path / ("n" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 4) + ".png")
     write_whole(path, lambda file: file.write(b"all"))

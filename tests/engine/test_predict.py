@@ -1,5 +1,6 @@
 """Photographs in, COCO results out; the coins; and the models that commands work with."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_what_is_not_kept_is_not_made(album):
     assert sure["masks"].shape == every["masks"][kept].shape
     limit(model, at_least=0.0)
     assert model.settings.box.min_score == pytest.approx(score), "never less than it asked for"
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.mp4"])
+def test_a_pipe_is_not_waited_for(name, album):
+    os.mkfifo(album / name)
+    found = predict(mrcnn.playground_rcnn(pretrained=True), [album / name], album / "out", save=["json"])
+    assert found.complaints == [f"{album / name} is no file"]
 
 
 @pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1])

@@ -58,6 +58,17 @@ def test_a_file_cut_short_is_told(saved, tmp_path, share):
         load_model(path)
 
 
+def test_a_lost_block_is_told(saved, tmp_path):
+    """A few bytes in the middle of a tensor, as a bad disk loses them: torch.load would take the rest for whole."""
+    whole = saved[1].read_bytes()
+    weight = read(saved[1])["state_dict"]["backbone.fpn.layer_blocks.0.0.weight"].numpy().tobytes()
+    place = whole.index(weight) + len(weight) // 2
+    (tmp_path / "lost.pt").write_bytes(whole[:place] + bytes(64) + whole[place + 64 :])
+    torch.load(tmp_path / "lost.pt", weights_only=True)
+    with pytest.raises(CheckpointError, match=r"lost\.pt: the file is damaged \(in .*/data/\d+\)"):
+        load_model(tmp_path / "lost.pt")
+
+
 def test_files_of_other_programs_are_told(saved, tmp_path):
     path = tmp_path / "other.pt"
     path.write_text("weights? no, a poem")

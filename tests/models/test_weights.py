@@ -286,3 +286,10 @@ def test_moving_weights_leaves_the_source_alone():
     for tensor in state.values():
         tensor.zero_()
     assert model.state_dict()["backbone.body.conv1.weight"].abs().sum() > 0
+
+
+def test_a_file_of_something_else_is_told_in_one_line(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"photo\.png is not a weights file, or was cut short: expected") as told:
+        weights_module.read_weights(tmp_path / "photo.png")
+    assert "\n" not in str(told.value)
