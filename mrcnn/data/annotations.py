@@ -26,7 +26,7 @@ MOST_POLYGONS = 10_000  # of an object
 MOST_PIXELS = 2**31  # of a picture
 LONGEST_RUN = 7  # characters of 5 bits each: 2**34 pixels and a sign
 
-LARGEST_ID = 2**63
+LARGEST_ID = 2**63  # numpy, in which pycocotools keeps them, has 64 bits and a sign
 TINY = 1e-6  # of a picture's longer side: a thinner box may be rounded to none by float32, here or when it is scaled
 
 
@@ -211,7 +211,9 @@ def unique(records: list, kind: str, problems: list[str]):
     for place, record in enumerate(records):
         number = record.get("id") if isinstance(record, dict) else None
         if type(number) is not int or abs(number) >= LARGEST_ID:
-            problems.append(f"{kind} record number {place}: it must have a whole number as its id; got {number!r:.40}")
+            problems.append(
+                f"{kind} record number {place}: it must have a whole number as its id, of 64 bits; got {number!r:.40}"
+            )
         elif number in seen:
             problems.append(f"{kind} {number}: there are two with this id")
         else:

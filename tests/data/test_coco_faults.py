@@ -101,7 +101,10 @@ def test_no_readable_picture_at_all(tmp_path):
 NOT_A_NUMBER = float("nan")
 FAULTS = [
     (changed("images", 1, id="8"), "image record number 1: it must have a whole number as its id"),
-    (changed("images", 1, id=2**63), "image record number 1: it must have a whole number as its id; got 92233"),
+    (
+        changed("images", 1, id=2**63),
+        "image record number 1: it must have a whole number as its id, of 64 bits; got 92233",
+    ),
     (changed("annotations", 0, id=-(10**400)), "annotation record number 0: it must have a whole number as its id"),
     (changed("images", 1, id=7), "image 7: there are two with this id"),
     (changed("images", 1, file_name=None), "image 8: it must have a file_name"),
