@@ -1,6 +1,7 @@
 """A picture as a tensor: whatever its form, out comes RGB, or an error that names the file or the argument."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,14 @@ class PictureError(ValueError):
 
 
 def check_is_file(file: str | Path) -> None:
-    """Raises PictureError for one that is missing, and for a pipe, which might be waited for without end."""
-    if not os.path.exists(file):
-        raise PictureError(f"{file} is missing")
-    if not os.path.isfile(file):
+    """Raises PictureError for one that is missing or out of reach, and for a pipe: it might be waited for for ever."""
+    try:
+        mode = os.stat(file).st_mode
+    except PermissionError as error:
+        raise PictureError(f"{file} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{file} is missing") from error
+    if not stat.S_ISREG(mode):
         raise PictureError(f"{file} is no file")
 
 

@@ -53,6 +53,14 @@ def test_too_little_memory_is_told():
     assert sentence(RuntimeError("a bug")) is None
 
 
+def test_the_end_of_another_process_is_told():
+    """As torch says it."""
+    assert "fewer --workers" in sentence(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+    assert sentence(RuntimeError("[pair.cc:553] Connection closed by peer [::1]:43")).startswith(
+        "another process of this"
+    )
+
+
 def test_endless_epochs(scenes, tmp_path, capsys):  # noqa: F811
     words = ["--model", "playground", "--epochs", HUGE, "--out", tmp_path / "out"]
     assert run("train", *data(scenes), *words) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
-from mrcnn.pictures import PictureError, read_picture
+from mrcnn.pictures import PictureError, check_is_file, read_picture
 
 from .annotations import Annotations, Object, Picture, clipped_box, read_annotations
 
@@ -78,11 +78,7 @@ class CocoDataset(torch.utils.data.Dataset):
         self.no_size = len(found.no_size)
         self.keypoint_labels = set(found.keypoint_labels)
         self._kept = list(range(len(found.pictures)))  # numbers of the pictures that are there
-        missing = [
-            (k, f"image {found.pictures[k].id}: {self._file(k)} is missing")
-            for k in self._kept
-            if not self._is_there(k)
-        ]
+        missing = [(k, f"image {found.pictures[k].id}: {wrong}") for k in self._kept if (wrong := self._missing(k))]
         self.missing = [problem for _, problem in missing]
         self._leave_out(missing)
 
@@ -141,8 +137,12 @@ class CocoDataset(torch.utils.data.Dataset):
     def _file(self, number: int) -> str:
         return os.path.join(self.image_dir, self.annotations.pictures[number].file_name)
 
-    def _is_there(self, number: int) -> bool:
-        return os.path.isfile(self._file(number))
+    def _missing(self, number: int) -> str | None:
+        try:
+            check_is_file(self._file(number))
+        except PictureError as error:
+            return str(error)
+        return None
 
     def _leave_out(self, faulty: list[tuple[int, str]]) -> None:
         if not faulty:

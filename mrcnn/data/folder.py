@@ -1,5 +1,6 @@
 """Pictures without annotations: a folder of them, and records that say nothing of what is in them."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ class PictureFolder(Sequence):
 
 def picture_files(folder: Path) -> list[Path]:
     """The files in a folder, and in those within it, whose names are those of pictures."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise PictureError(f"{folder} cannot be read: it is not permitted")
     kinds = Image.registered_extensions()
     return [file for file in folder.rglob("*") if file.suffix.lower() in kinds and file.is_file()]
 

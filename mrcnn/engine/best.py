@@ -9,7 +9,7 @@ def mean_ap(row: dict[str, float]) -> float:
 
 class Best:
     """The best of the rows of metrics.csv by mean AP, of equals the first: its `step` (None: there is none yet) and its
-    `score`; `since` counts the rows after it. `last`: the step of the latest row, 0 before any."""
+    `score`; `since` counts the measured rows after it. `last`: the step of the latest row, 0 before any."""
 
     def __init__(self) -> None:
         self.step: int | None = None
@@ -20,6 +20,6 @@ class Best:
         better, self.last = mean_ap(row) > self.score, int(row["step"])
         if better:
             self.step, self.score, self.since = int(row["step"]), mean_ap(row), 0
-        else:
+        elif mean_ap(row) >= 0:
             self.since += 1
         return better

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -109,9 +110,19 @@ def augmentation(name: str, dataset: Any) -> Augment | None:
 
 
 def start_worker(_worker: int) -> None:
-    """A worker leaves Ctrl-C to the process that trains, and gives way to it where cores are few."""
+    """A worker leaves Ctrl-C and SIGTERM, which often come to all processes of a run (from a terminal, `timeout` or a
+    cluster's scheduler), to the process that trains, and gives way to it where cores are few."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=obey_the_parent, daemon=True).start()
     os.nice(5)
+
+
+def obey_the_parent() -> None:
+    """Ends this process at a SIGTERM from the one that started it: so torch stops a worker that has not stopped."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class Telling(Dataset):

@@ -34,6 +34,19 @@ def terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within this context nothing is raised because a worker has died: torch's handler does so wherever Python is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 class StopRequests:
     """Within this context SIGINT and SIGTERM only set ``requested``; a second one interrupts at once."""
 

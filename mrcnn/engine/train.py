@@ -32,7 +32,7 @@ from mrcnn.engine.pseudo_labels import Teacher, easy_pictures
 from mrcnn.engine.schedule import learning_rate, make_optimizer
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.settings_file import write_settings
-from mrcnn.engine.signals import Stopped, StopRequests
+from mrcnn.engine.signals import Stopped, StopRequests, undisturbed
 from mrcnn.errors import CheckpointError, TrainingError
 from mrcnn.processor import multiplies_bfloat16
 from mrcnn.validation import is_finite
@@ -291,7 +291,7 @@ class Run:
             if self.buffers is not None:
                 for buffer, before in zip(self.model.buffers(), self.buffers, strict=True):
                     buffer.copy_(before)
-                with suppress(CheckpointError):  # the disk may be what failed
+                with undisturbed(), suppress(CheckpointError):  # the disk may be what failed
                     self.save_checkpoint()
             if self.out is not None and self.saved:
                 path = checkpoint.checkpoint_path(self.out, self.saved)

@@ -1,5 +1,7 @@
 """Pictures of every kind come out as 8-bit RGB, upright."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,3 +69,14 @@ def test_numbers_of_which_nobody_says_what_is_white_are_refused(tmp_path, values
     Image.fromarray(values).save(tmp_path / "picture.tif")
     with pytest.raises(PictureError, match=rf"picture\.tif cannot be read: .*{words}"):
         read_picture(tmp_path / "picture.tif")
+
+
+def test_a_picture_out_of_reach_is_not_called_missing(tmp_path, monkeypatch):
+    """In a folder that must not be searched. Who is root may search all, so the answer is given here."""
+
+    def refuse(*_arguments, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(PictureError, match=r"a\.png cannot be read: Permission denied"):
+        read_picture(tmp_path / "a.png")

@@ -41,6 +41,13 @@ def test_the_mean_is_of_what_was_measured():
     assert nothing.add({"step": 6, "bbox/AP": 0.0}), "a model that finds nothing was measured all the same"
 
 
+def test_evaluations_that_measure_nothing_end_no_run(tmp_path):
+    """As those of validation pictures without objects."""
+    settings = tiny_settings(steps=6, evaluate_every=1, patience=2)
+    report = train(tiny_model(), Noise(), settings, out=tmp_path, evaluate=lambda model, step: {"bbox/AP": -1.0})
+    assert report.steps == 6
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_best_is_the_model_of_the_best_evaluation(tmp_path, average):
     told, model = Told(), tiny_model()

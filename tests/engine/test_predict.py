@@ -9,7 +9,7 @@ from fakes import HandMade
 from PIL import Image
 
 import mrcnn
-from mrcnn.data import Playground, labels_of, read_picture
+from mrcnn.data import PictureError, Playground, labels_of, read_picture
 from mrcnn.engine.build_model import fitted, limit, model_to_train, trained_model
 from mrcnn.engine.demo import coins_photo, count_found
 from mrcnn.engine.distributed import chosen_device
@@ -49,6 +49,13 @@ def test_nothing_found_is_told(place, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=words):
         find_photographs([place])
+
+
+def test_a_folder_out_of_reach_is_not_called_empty(album, monkeypatch):
+    """Who is root may look into all, so the answer is given here."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PictureError, match=r"a cannot be read: it is not permitted"):
+        find_photographs([album / "a"])
 
 
 def test_no_photograph_is_written_over(album):

@@ -1,5 +1,6 @@
 """Runs in processes of their own: interrupted, killed, and two beside each other."""
 
+import os
 import random
 import signal
 import subprocess
@@ -28,7 +29,9 @@ def start():
 
     def begin(out: Path, steps: int, *options: str) -> subprocess.Popen:
         command = [sys.executable, str(HERE / "run_tiny.py"), str(out), str(steps), *options]
-        runs.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent.parent))
+        runs.append(
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent.parent, start_new_session=True)
+        )
         return runs[-1]
 
     yield begin
@@ -78,6 +81,36 @@ def test_a_stopped_process_leaves_a_checkpoint(start, tmp_path, number):
     assert complaints == {}
     rows = read_table(tmp_path / "losses.csv")
     assert contents["training"]["step"] == len(rows) == rows[-1]["step"]
+
+
+def test_a_signal_to_the_whole_group_stops_the_run_alone(start, tmp_path):
+    """As `timeout` sends it: the workers go on until the run has no use for them any more."""
+    run = start(tmp_path, 100_000, "checkpoint_every=2", "workers=2")
+    wait_for_checkpoint(run, tmp_path, 4)
+    os.killpg(run.pid, signal.SIGTERM)
+    said = run.stderr.read()
+    assert run.wait(60) != 0
+    assert "Stopped: stopped after step" in said
+    assert "worker" not in said
+    with pytest.raises(ProcessLookupError):  # nobody is left in the group
+        os.killpg(run.pid, 0)
+
+
+def test_a_worker_that_is_killed_costs_no_step(start, tmp_path):
+    """The run fails, and its last good step is there, though the death of the second worker comes while it is saved."""
+    run = start(tmp_path, 100_000, "checkpoint_every=100_000", "workers=2")
+    while not (workers := Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()) or len(workers) < 2:
+        time.sleep(0.01)
+    while not len(read_table(tmp_path / "losses.csv")):
+        time.sleep(0.01)
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    said = run.stderr.read()
+    assert run.wait(60) != 0
+    assert "the last good checkpoint is" in said
+    contents, complaints = checkpoint.last_checkpoint(tmp_path)
+    assert contents["training"]["step"] > 0
+    assert complaints == {}
 
 
 def test_a_second_run_in_the_folder_is_refused(start, tmp_path):
