@@ -100,8 +100,8 @@ def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, An
     head says of a ball's knees means nothing. Labels whose category id is None are left out.
     """
     ids = labels["category_ids"]
-    rows = [row for row, label in enumerate(result["labels"].tolist()) if ids[label] is not None]
-    result = {name: value[rows].cpu() for name, value in result.items()}
+    known = torch.tensor([ids[label] is not None for label in result["labels"].tolist()], dtype=torch.bool)
+    result = {name: value.cpu() for name, value in chosen(result, known).items()}
     boxes = result["boxes"].double()
     corner_and_size = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
     names = result["labels"].tolist()
@@ -111,7 +111,8 @@ def to_coco(result: dict[str, torch.Tensor], image_id: int, labels: dict[str, An
     ]
     found = {"bbox": [entry | {"bbox": box} for entry, box in zip(common, corner_and_size, strict=True)]}
     if "masks" in result:
-        codes = encode_masks(result["masks"][:, 0] > 0.5)
+        # One after the other: all of a large photograph take gigabytes once more.
+        codes = (encode_mask(mask[0] > 0.5) for mask in result["masks"])
         found["segm"] = [entry | {"segmentation": code} for entry, code in zip(common, codes, strict=True)]
     if "keypoints" in result:
         keypoints = result["keypoints"].double().flatten(1).tolist()
@@ -135,10 +136,15 @@ def in_one_entry(kinds: dict[str, list[dict]], posed: set[int]) -> list[dict]:
     return entries
 
 
-def encode_masks(masks: torch.Tensor) -> list[dict]:
-    """Binary masks (K, H, W) as run lengths, with the counts as a string, so that JSON can hold them."""
-    columns = np.asfortranarray(masks.cpu().numpy().astype(np.uint8).transpose(1, 2, 0))  # (H, W, K)
-    return [{"size": code["size"], "counts": code["counts"].decode()} for code in mask_codec.encode(columns)]
+def chosen(result: dict[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The objects of a result that `rows` (K,), bool, names; no copy where these are all, as masks may be large."""
+    return result if rows.all() else {name: value[rows] for name, value in result.items()}
+
+
+def encode_mask(mask: torch.Tensor) -> dict:
+    """A binary mask (H, W) as run lengths, with the counts as a string, so that JSON can hold them."""
+    code = mask_codec.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
+    return {"size": code["size"], "counts": code["counts"].decode()}
 
 
 def score(ground_truth: dict, detections: dict[str, list[dict]]) -> dict[str, dict[str, float]]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mrcnn.data import PictureError
 from mrcnn.data.folder import picture_files
+from mrcnn.engine.evaluate import chosen
 from mrcnn.engine.result_folder import Picture, ResultFolder
 from mrcnn.pictures import read_frames
 from mrcnn.settings import BATCH
@@ -114,8 +115,7 @@ def find(
     pictures = iter(pictures)
     while batch := list(itertools.islice(pictures, batch_size)):
         for picture, found in zip(batch, detect_in(model, [each.image for each in batch]), strict=True):
-            sure = found["scores"] >= min_score
-            yield picture, {name: value[sure] for name, value in found.items()}
+            yield picture, chosen(found, found["scores"] >= min_score)
 
 
 def find_photographs(places: Sequence[str | Path]) -> list[Path]:
