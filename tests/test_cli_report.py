@@ -59,7 +59,7 @@ def test_two_processes_leave_the_report_of_one(reported, scenes, tmp_path):  # n
     ("options", "status", "message"),
     [
         (["--weights", "playground", "--report", "{tmp}/file"], 2, "file' is a file"),
-        (["--weights", "playground", "--report", "{tmp}/file/a"], 1, "the report must go to a folder"),
+        (["--weights", "playground", "--report", "{tmp}/file/a"], 2, "{tmp}/file is no folder to write in"),
         (["--weights", "{tmp}/none.pt", "--report", "{tmp}/a"], 1, "none.pt: there is no such file"),
         (["--weights", "{tmp}/file", "--report", "{tmp}/a"], 1, "{tmp}/file"),
     ],

@@ -20,7 +20,7 @@ from mrcnn.engine.build_model import limit, model_to_train, trained_model
 from mrcnn.engine.csv_log import read_table
 from mrcnn.engine.evaluate import KINDS, evaluate, gather_detections, judge
 from mrcnn.engine.predict import detect
-from mrcnn.engine.report import category_lines, category_rows, check_folder, decimals, write_report
+from mrcnn.engine.report import category_lines, category_rows, decimals, write_report
 from mrcnn.engine.settings import TrainSettings
 from mrcnn.engine.settings_file import Wanted
 from mrcnn.engine.signals import Stopped, StopRequests
@@ -266,8 +266,6 @@ def eval_run(
 ) -> None:
     """Evaluates a model, within ``limits`` (`build_model.limit`); writes the metrics to the file ``out`` and all that
     `write_report` tells into the folder ``report``, if they are given."""
-    if report is not None:
-        check_folder(report)
     with distributed.processes(device) as where:
         model = limit(trained_model(weights, builder), **limits).to(where)
         dataset = source.open_to_measure()

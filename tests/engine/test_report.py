@@ -18,7 +18,6 @@ from mrcnn.engine.evaluate import gather_detections, judge
 from mrcnn.engine.report import (
     category_lines,
     category_rows,
-    check_folder,
     confusion,
     csv_text,
     draw_worst,
@@ -390,11 +389,3 @@ def test_an_error_leaves_no_file(tmp_path):
     with pytest.raises(IndexError):
         write_report(tmp_path / "report", model, dataset, truth, detections, judge(truth, detections))
     assert not (tmp_path / "report").exists()
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    check_folder(tmp_path / "a" / "b")
-    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
-    with pytest.raises(ValueError, match=rf"must go to a folder .*, got {tmp_path}/file/a: {tmp_path}/file is none"):
-        check_folder(tmp_path / "file" / "a")
