@@ -210,6 +210,16 @@ def test_masks_survive_their_encoding():
     assert torch.equal(torch.from_numpy(decoded).permute(2, 0, 1).bool(), masks)
 
 
+def test_masks_are_cut_above_a_half(dataset):
+    """What is more likely than not belongs to the object: a half does not."""
+    result = truth_as_results(dataset[0][1])
+    row = torch.tensor([0.0, 0.4, 0.5, 0.501, 0.6, 1.0])
+    result["masks"] = row.expand(len(result["labels"]), 1, 2, 6)
+    for entry in to_coco(result, 0, labels_of(dataset))["segm"]:
+        code = entry["segmentation"]
+        assert mask_codec.decode({**code, "counts": code["counts"].encode()}).tolist() == [[0, 0, 0, 1, 1, 1]] * 2
+
+
 def test_model_keeps_its_mode(dataset):
     model = Oracle(answers(dataset)).train()
     evaluate(model, dataset)
